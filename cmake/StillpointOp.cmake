@@ -1,0 +1,29 @@
+# stillpoint_op(NAME) registers one op: its whole column of files must exist, and each joins the target of its layer.
+#   kernels/NAME/NAME.h, NAME_reference.h, NAME_cpu.cpp, NAME.cu    engine/ops/NAME.cpp
+#   tests/ops/NAME_test.cpp    bench/ops/NAME_bench.cpp
+# Ops are listed in kernels/CMakeLists.txt and nowhere else.
+set_property(GLOBAL PROPERTY STILLPOINT_OPS "")
+
+function(stillpoint_op name)
+  foreach(file kernels/${name}/${name}.h kernels/${name}/${name}_reference.h kernels/${name}/${name}_cpu.cpp
+               kernels/${name}/${name}.cu engine/ops/${name}.cpp tests/ops/${name}_test.cpp bench/ops/${name}_bench.cpp)
+    if(NOT EXISTS ${PROJECT_SOURCE_DIR}/${file})
+      message(FATAL_ERROR "op '${name}': its column lacks ${file} (CONTRIBUTING.md, \"Adding an op\")")
+    endif()
+  endforeach()
+  set_property(GLOBAL APPEND PROPERTY STILLPOINT_OPS ${name})
+  set(dir ${PROJECT_SOURCE_DIR}/kernels/${name})
+  target_sources(stillpoint_kernels PRIVATE ${dir}/${name}_cpu.cpp)
+  stillpoint_cuda_source(stillpoint_kernels ${dir}/${name}.cu)
+endfunction()
+
+# Adds a .cu file: compiled by nvcc, or by the C++ compiler against the emulation, or not at all.
+function(stillpoint_cuda_source target)
+  if(STILLPOINT_CUDA STREQUAL "OFF")
+    return()
+  endif()
+  target_sources(${target} PRIVATE ${ARGN})
+  if(STILLPOINT_CUDA STREQUAL "EMULATE")
+    set_source_files_properties(${ARGN} TARGET_DIRECTORY ${target} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-x;c++")
+  endif()
+endfunction()
