@@ -1,0 +1,220 @@
+// The differentiating half of autograd: one sweep over the tape serves backward() and vjp().
+#include "engine/autograd.h"
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <unordered_map>
+#include <unordered_set>
+#include <utility>
+
+#include "engine/autograd_node.h"
+#include "engine/ops.h"
+
+namespace stillpoint {
+namespace {
+
+using autograd::Node;
+
+// Tensors that are the same point of the tape: a leaf, or one output of one node.
+using Point = std::pair<const void*, int>;
+Point point_of(const Tensor& t) {
+  const Tensor::Impl* impl = AutogradAccess::impl(t);
+  if (impl->node) return {impl->node.get(), impl->node_output};
+  return {impl, -1};
+}
+std::shared_ptr<Node> node_of(const Tensor& t) { return AutogradAccess::impl(t)->node; }
+
+// All nodes below the roots, latest first.
+std::vector<std::shared_ptr<Node>> nodes_below(std::span<const Tensor> roots) {
+  std::vector<std::shared_ptr<Node>> found, stack;
+  std::unordered_set<const Node*> seen;
+  const auto visit = [&](const Tensor& t) {
+    if (!t.defined()) return;
+    if (auto node = node_of(t); node && seen.insert(node.get()).second)
+      stack.push_back(std::move(node));
+  };
+  for (const Tensor& root : roots) visit(root);
+  while (!stack.empty()) {
+    std::shared_ptr<Node> node = std::move(stack.back());
+    stack.pop_back();
+    for (const Tensor& input : node->inputs) visit(input);
+    found.push_back(std::move(node));
+  }
+  std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a->id > b->id; });
+  return found;
+}
+
+// The nodes on a path from a root to a target.
+std::unordered_set<const Node*> nodes_towards(const std::vector<std::shared_ptr<Node>>& nodes,
+                                              const std::map<Point, size_t>& targets) {
+  std::unordered_set<const Node*> useful;
+  for (auto node = nodes.rbegin(); node != nodes.rend(); ++node) {
+    const bool leads =
+        std::any_of((*node)->inputs.begin(), (*node)->inputs.end(), [&](const Tensor& input) {
+          return input.defined() &&
+                 (targets.count(point_of(input)) != 0 || useful.count(node_of(input).get()) != 0);
+        });
+    if (leads) useful.insert(node->get());
+  }
+  return useful;
+}
+
+void accumulate(Tensor& sum, const Tensor& g) { sum = sum.defined() ? ops::add(sum, g) : g; }
+
+// Sends the cotangents down the tape. With targets: returns their gradients and touches nothing
+// else. Without: adds to the grad() of every leaf.
+std::vector<Tensor> sweep(std::span<const Tensor> roots, std::span<const Tensor> cotangents,
+                          const std::vector<Tensor>* targets, BackwardOptions options) {
+  std::map<Point, size_t> target_index;
+  std::vector<Tensor> result(targets ? targets->size() : 0);
+  if (targets)
+    for (size_t k = 0; k < targets->size(); ++k)
+      target_index.try_emplace(point_of((*targets)[k]), k);
+
+  std::optional<NoGrad> quiet;
+  if (!options.create_graph) quiet.emplace();
+
+  const auto nodes = nodes_below(roots);
+  const auto useful =
+      targets ? nodes_towards(nodes, target_index) : std::unordered_set<const Node*>{};
+  std::unordered_map<const Node*, std::vector<Tensor>> pending;
+
+  const auto deliver = [&](const Tensor& t, const Tensor& g) {
+    if (const auto target = target_index.find(point_of(t)); target != target_index.end())
+      accumulate(result[target->second], g);
+    if (const auto node = node_of(t)) {
+      auto& slots = pending[node.get()];
+      slots.resize(node->output_shapes.size());
+      accumulate(slots[static_cast<size_t>(AutogradAccess::impl(t)->node_output)], g);
+    } else if (!targets && t.requires_grad()) {
+      Tensor grad = t.grad();
+      accumulate(grad, g);
+      AutogradAccess::impl(t)->gradient = grad;
+    }
+  };
+
+  for (size_t k = 0; k < roots.size(); ++k) deliver(roots[k], cotangents[k]);
+  for (const auto& node : nodes) {
+    const auto entry = pending.find(node.get());
+    if (entry == pending.end() || (targets && useful.count(node.get()) == 0)) continue;
+    check<GradientError>(static_cast<bool>(node->backward),
+                         "{}: differentiated a second time after its saved state was freed; pass "
+                         "retain_graph to the first backward",
+                         node->op);
+    const Gradients gradients = node->backward(entry->second);
+    pending.erase(entry);
+    check<GradientError>(gradients.size() == node->inputs.size(),
+                         "{}: its backward gave {} gradients for {} inputs", node->op,
+                         gradients.size(), node->inputs.size());
+    if (!options.create_graph && !options.retain_graph) node->backward = nullptr;
+    for (size_t k = 0; k < gradients.size(); ++k) {
+      const Tensor& input = node->inputs[k];
+      if (!gradients[k].defined() || !input.defined() || !input.requires_grad()) continue;
+      check<GradientError>(gradients[k].shape() == input.shape(),
+                           "{}: the gradient of input {} has shape {}, the input has {}", node->op,
+                           k, to_string(gradients[k].shape()), to_string(input.shape()));
+      deliver(input, gradients[k]);
+    }
+  }
+  if (targets)
+    for (size_t k = 0; k < targets->size(); ++k) {
+      const size_t first = target_index.at(point_of((*targets)[k]));
+      if (result[first].defined()) {
+        result[k] = result[first];
+      } else {
+        result[k] = Tensor::zeros((*targets)[k].shape(), (*targets)[k].options());
+      }
+    }
+  return result;
+}
+
+void check_cotangent(const Tensor& output, const Tensor& cotangent) {
+  check_shape(cotangent, output.shape(), "vjp", "cotangent");
+  check_like(cotangent, output, "vjp", "cotangent");
+  check<GradientError>(output.requires_grad(),
+                       "vjp: the output does not depend on anything that needs a gradient");
+}
+
+}  // namespace
+
+void backward(const Tensor& loss, BackwardOptions options) {
+  check<ShapeError>(loss.numel() == 1, "backward: wanted a loss of one element, got shape {}",
+                    to_string(loss.shape()));
+  check<GradientError>(loss.requires_grad(),
+                       "backward: the loss does not depend on anything that needs a gradient");
+  const Tensor one = Tensor::full(loss.shape(), 1.0, loss.options());
+  sweep({&loss, 1}, {&one, 1}, nullptr, options);
+}
+
+std::vector<Tensor> vjp(std::span<const Tensor> outputs, std::span<const Tensor> inputs,
+                        std::span<const Tensor> cotangents, BackwardOptions options) {
+  check<ShapeError>(outputs.size() == cotangents.size(), "vjp: {} outputs and {} cotangents",
+                    outputs.size(), cotangents.size());
+  for (size_t k = 0; k < outputs.size(); ++k) check_cotangent(outputs[k], cotangents[k]);
+  for (const Tensor& input : inputs)
+    check<GradientError>(input.requires_grad(),
+                         "vjp: an input of shape {} does not require a gradient",
+                         to_string(input.shape()));
+  const std::vector<Tensor> targets(inputs.begin(), inputs.end());
+  return sweep(outputs, cotangents, &targets, options);
+}
+
+Tensor vjp(const Tensor& output, const Tensor& input, const Tensor& cotangent,
+           BackwardOptions options) {
+  return vjp(std::span(&output, 1), std::span(&input, 1), std::span(&cotangent, 1), options)[0];
+}
+
+Tensor checkpoint(const TensorFunction& f, std::vector<Tensor> inputs) {
+  if (!grad_enabled()) return f(inputs);
+  const auto fresh_inputs = [](const std::vector<Tensor>& from) {
+    std::vector<Tensor> fresh;
+    for (const Tensor& t : from) {
+      fresh.push_back(t.detach());
+      if (t.requires_grad()) fresh.back().set_requires_grad();
+    }
+    return fresh;
+  };
+  const uint64_t first_id = autograd::next_node_id();
+  const std::vector<Tensor> fresh = fresh_inputs(inputs);
+  const Tensor y = f(fresh);
+
+  // What f captured: every input of its nodes that was made before it ran, besides the inputs
+  // themselves.
+  std::map<Point, Tensor> captured;
+  for (const auto& node : nodes_below({&y, 1})) {
+    if (node->id < first_id) continue;
+    for (const Tensor& t : node->inputs)
+      if (t.defined() && t.requires_grad() && (!node_of(t) || node_of(t)->id < first_id))
+        captured.try_emplace(point_of(t), t);
+  }
+  for (const Tensor& t : fresh) captured.erase(point_of(t));
+
+  std::vector<Tensor> all = inputs;
+  std::vector<Tensor> extra;
+  for (const auto& [point, t] : captured) extra.push_back(t);
+  all.insert(all.end(), extra.begin(), extra.end());
+  return record_many(
+      "checkpoint", all, {y.detach()}, [f, inputs, extra, fresh_inputs](std::span<const Tensor> g) {
+        check<GradientError>(!grad_enabled(), "checkpoint: has no second derivative");
+        Tensor again;
+        const std::vector<Tensor> leaves = fresh_inputs(inputs);
+        {
+          const WithGrad recording;
+          again = f(leaves);
+        }
+        std::vector<Tensor> targets;
+        for (const Tensor& t : leaves)
+          if (t.requires_grad()) targets.push_back(t);
+        targets.insert(targets.end(), extra.begin(), extra.end());
+        const std::vector<Tensor> found = sweep({&again, 1}, {g.data(), 1}, &targets, {});
+        Gradients gradients;
+        size_t k = 0;
+        for (const Tensor& t : leaves)
+          gradients.push_back(t.requires_grad() ? found[k++] : Tensor());
+        gradients.insert(gradients.end(), found.begin() + static_cast<int64_t>(k), found.end());
+        return gradients;
+      })[0];
+}
+
+}  // namespace stillpoint

@@ -1,0 +1,113 @@
+#include "engine/cuda/runtime.h"
+
+#include <cuda_runtime.h>
+
+#include "engine/device.h"
+#include "engine/error.h"
+
+#if defined(STILLPOINT_CUDA_EMULATED)
+#include "kernels/emulation/emulation.h"
+#endif
+
+namespace stillpoint {
+
+#define STILLPOINT_CUDA_CHECK(expression)                                                   \
+  do {                                                                                      \
+    const cudaError_t stillpoint_error = (expression);                                      \
+    if (stillpoint_error != cudaSuccess)                                                    \
+      throw DeviceError(fmt::format("{}:{}: {} returned {}: {}{}", __FILE__, __LINE__,      \
+                                    #expression, cudaGetErrorName(stillpoint_error),        \
+                                    cudaGetErrorString(stillpoint_error), cuda::detail())); \
+  } while (false)
+
+namespace cuda {
+namespace {
+
+// What the emulation found, in words a real driver does not have.
+std::string detail() {
+#if defined(STILLPOINT_CUDA_EMULATED)
+  const std::string message = emulation::last_error_message();
+  return message.empty() ? "" : " (" + message + ")";
+#else
+  return "";
+#endif
+}
+
+}  // namespace
+
+bool device_available() {
+  static const bool found = [] {
+    int count = 0;
+    const bool ok = cudaGetDeviceCount(&count) == cudaSuccess && count > 0;
+    if (!ok) (void)cudaGetLastError();
+    return ok;
+  }();
+  return found;
+}
+
+std::string device_name() {
+  if (!device_available()) return "none";
+  cudaDeviceProp properties{};
+  STILLPOINT_CUDA_CHECK(cudaGetDeviceProperties(&properties, 0));
+  return fmt::format("{}, compute {}.{}", properties.name, properties.major, properties.minor);
+}
+
+kernels::Stream stream() {
+  static const kernels::Stream engine_stream = [] {
+    cudaStream_t s = nullptr;
+    STILLPOINT_CUDA_CHECK(cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking));
+    return s;
+  }();
+  return engine_stream;
+}
+
+void synchronize() { STILLPOINT_CUDA_CHECK(cudaStreamSynchronize(stream())); }
+
+void* allocate(int64_t bytes) {
+  void* p = nullptr;
+  STILLPOINT_CUDA_CHECK(cudaMalloc(&p, static_cast<size_t>(bytes)));
+  return p;
+}
+
+void free(void* p) { STILLPOINT_CUDA_CHECK(cudaFree(p)); }
+
+void copy_to_device(void* device, const void* host, int64_t bytes) {
+  if (bytes == 0) return;
+  STILLPOINT_CUDA_CHECK(
+      cudaMemcpyAsync(device, host, static_cast<size_t>(bytes), cudaMemcpyHostToDevice, stream()));
+  synchronize();
+}
+
+void copy_to_host(void* host, const void* device, int64_t bytes) {
+  if (bytes == 0) return;
+  STILLPOINT_CUDA_CHECK(
+      cudaMemcpyAsync(host, device, static_cast<size_t>(bytes), cudaMemcpyDeviceToHost, stream()));
+  synchronize();
+}
+
+void copy_on_device(void* to, const void* from, int64_t bytes) {
+  if (bytes == 0) return;
+  STILLPOINT_CUDA_CHECK(
+      cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDeviceToDevice, stream()));
+}
+
+void fill_bytes(void* device, unsigned char value, int64_t bytes) {
+  if (bytes == 0) return;
+  STILLPOINT_CUDA_CHECK(cudaMemsetAsync(device, value, static_cast<size_t>(bytes), stream()));
+}
+
+void check_status(const kernels::Status& status, const char* op) {
+  if (status.ok()) return;
+  using Source = kernels::Status::Source;
+  if (status.source == Source::cuda) {
+    const auto error = static_cast<cudaError_t>(status.code);
+    throw DeviceError(fmt::format("{}: {} failed with {}: {}{}", op, status.call,
+                                  cudaGetErrorName(error), cudaGetErrorString(error), detail()));
+  }
+  throw DeviceError(fmt::format("{}: {} failed with {} status {}", op, status.call,
+                                status.source == Source::cublas ? "cuBLAS" : "cuSPARSE",
+                                status.code));
+}
+
+}  // namespace cuda
+}  // namespace stillpoint

@@ -1,0 +1,35 @@
+// The engine's side of CUDA: one stream and one set of library handles per process, copies, and
+// failed calls turned into exceptions. In a build without CUDA every function but
+// device_available() throws DeviceError.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "kernels/common/status.h"
+#include "kernels/common/stream.h"
+
+namespace stillpoint::cuda {
+
+bool device_available();
+// "NVIDIA H100, compute 9.0", "emulated on the host", or "none".
+std::string device_name();
+
+// The stream that all engine work is put on.
+kernels::Stream stream();
+void synchronize();
+
+void* allocate(int64_t bytes);
+void free(void* p);
+// Copies wait for all queued work before and until they are done themselves.
+void copy_to_device(void* device, const void* host, int64_t bytes);
+void copy_to_host(void* host, const void* device, int64_t bytes);
+// Stream-ordered, asynchronous.
+void copy_on_device(void* to, const void* from, int64_t bytes);
+void fill_bytes(void* device, unsigned char value, int64_t bytes);
+
+// Throws DeviceError, naming the op, the failed call and the library's own word for it, unless the
+// status is ok.
+void check_status(const kernels::Status& status, const char* op);
+
+}  // namespace stillpoint::cuda

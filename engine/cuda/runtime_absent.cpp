@@ -1,0 +1,26 @@
+// The CUDA runtime of a build without CUDA.
+#include "engine/cuda/runtime.h"
+#include "engine/error.h"
+
+namespace stillpoint::cuda {
+namespace {
+
+[[noreturn]] void absent() {
+  throw DeviceError("cuda: this build has no CUDA backend (configure with STILLPOINT_CUDA=ON)");
+}
+
+}  // namespace
+
+bool device_available() { return false; }
+std::string device_name() { return "none"; }
+kernels::Stream stream() { absent(); }
+void synchronize() { absent(); }
+void* allocate(int64_t) { absent(); }
+void free(void*) { absent(); }
+void copy_to_device(void*, const void*, int64_t) { absent(); }
+void copy_to_host(void*, const void*, int64_t) { absent(); }
+void copy_on_device(void*, const void*, int64_t) { absent(); }
+void fill_bytes(void*, unsigned char, int64_t) { absent(); }
+void check_status(const kernels::Status&, const char*) { absent(); }
+
+}  // namespace stillpoint::cuda

@@ -1,0 +1,169 @@
+#include "engine/memory.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <new>
+#include <vector>
+
+#include "engine/cuda/runtime.h"
+#include "engine/error.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#define STILLPOINT_POISON(p, n) __asan_poison_memory_region((p), static_cast<size_t>(n))
+#define STILLPOINT_UNPOISON(p, n) __asan_unpoison_memory_region((p), static_cast<size_t>(n))
+#else
+#define STILLPOINT_POISON(p, n) ((void)0)
+#define STILLPOINT_UNPOISON(p, n) ((void)0)
+#endif
+
+namespace stillpoint {
+namespace {
+
+constexpr int64_t kAlignment = 64;
+#if defined(STILLPOINT_CUDA_EMULATED)
+constexpr int64_t kCanaryBytes = 64;
+#else
+constexpr int64_t kCanaryBytes = 0;
+#endif
+constexpr unsigned char kCanary = 0xC5;
+
+int64_t rounded(int64_t bytes) {
+  const int64_t step = bytes < (int64_t{1} << 20) ? 512 : int64_t{1} << 16;
+  return (bytes + step - 1) / step * step;
+}
+
+class Arena {
+ public:
+  explicit Arena(Device device) : device_(device) {}
+
+  void* take(int64_t bytes) {
+    const std::lock_guard lock(mutex_);
+    const int64_t size = rounded(bytes + kCanaryBytes);
+    void* p = nullptr;
+    auto& bin = free_[size];
+    if (!bin.empty()) {
+      p = bin.back();
+      bin.pop_back();
+    } else {
+      p = from_system(size);
+      stats_.reserved += size;
+    }
+    STILLPOINT_POISON(p, size);
+    STILLPOINT_UNPOISON(p, bytes);
+    set_canary(p, bytes);
+    stats_.live += size;
+    stats_.allocations += 1;
+    if (stats_.live > stats_.peak) stats_.peak = stats_.live;
+    return p;
+  }
+
+  void give_back(void* p, int64_t bytes) noexcept {
+    const std::lock_guard lock(mutex_);
+    const int64_t size = rounded(bytes + kCanaryBytes);
+    check_canary(p, bytes);
+    poison_contents(p, bytes);
+    STILLPOINT_POISON(p, size);
+    stats_.live -= size;
+    free_[size].push_back(p);
+  }
+
+  void release_cached() {
+    const std::lock_guard lock(mutex_);
+    for (auto& [size, blocks] : free_) {
+      for (void* p : blocks) {
+        STILLPOINT_UNPOISON(p, size);
+        to_system(p);
+        stats_.reserved -= size;
+      }
+      blocks.clear();
+    }
+  }
+
+  MemoryStats stats() {
+    const std::lock_guard lock(mutex_);
+    return stats_;
+  }
+  void reset_peak() {
+    const std::lock_guard lock(mutex_);
+    stats_.peak = stats_.live;
+  }
+
+ private:
+  void* from_system(int64_t size) {
+    if (device_ == Device::cuda) return cuda::allocate(size);
+    void* p = std::aligned_alloc(kAlignment, static_cast<size_t>(size));
+    check<DeviceError>(p != nullptr, "memory: {} bytes wanted on {}, the system has none left",
+                       size, name(device_));
+    return p;
+  }
+  void to_system(void* p) {
+    if (device_ == Device::cuda) {
+      cuda::free(p);
+    } else {
+      std::free(p);
+    }
+  }
+
+  // A canary catches writes past the end of a block where no sanitizer does. Device memory cannot
+  // be read from the host; the emulated driver guards it.
+  void set_canary(void* p, int64_t bytes) {
+    if (kCanaryBytes == 0 || device_ == Device::cuda) return;
+    char* end = static_cast<char*>(p) + bytes;
+    STILLPOINT_UNPOISON(end, kCanaryBytes);
+    std::memset(end, kCanary, kCanaryBytes);
+    STILLPOINT_POISON(end, kCanaryBytes);
+  }
+  void check_canary(void* p, int64_t bytes) noexcept {
+    if (kCanaryBytes == 0 || device_ == Device::cuda) return;
+    const unsigned char* end = static_cast<unsigned char*>(p) + bytes;
+    STILLPOINT_UNPOISON(end, kCanaryBytes);
+    for (int64_t i = 0; i < kCanaryBytes; ++i) {
+      if (end[i] == kCanary) continue;
+      std::fprintf(stderr,
+                   "stillpoint: memory: byte %lld past the end of a block of %lld was written\n",
+                   static_cast<long long>(i), static_cast<long long>(bytes));
+      std::abort();
+    }
+  }
+  // What is read from a freed or fresh block is NaN, not last step's numbers.
+  void poison_contents([[maybe_unused]] void* p, [[maybe_unused]] int64_t bytes) noexcept {
+#if defined(STILLPOINT_CUDA_EMULATED)
+    if (device_ == Device::cpu) {
+      std::memset(p, 0xFF, static_cast<size_t>(bytes));
+    } else {
+      cuda::fill_bytes(p, 0xFF, bytes);
+    }
+#endif
+  }
+
+  const Device device_;
+  std::mutex mutex_;
+  std::map<int64_t, std::vector<void*>> free_;
+  MemoryStats stats_;
+};
+
+// Never destroyed: tensors in static storage may outlive any order of destruction we could choose.
+Arena& arena(Device device) {
+  static Arena* const cpu = new Arena(Device::cpu);
+  static Arena* const cuda = new Arena(Device::cuda);
+  return device == Device::cpu ? *cpu : *cuda;
+}
+
+}  // namespace
+
+MemoryStats memory_stats(Device device) { return arena(device).stats(); }
+void reset_peak_memory(Device device) { arena(device).reset_peak(); }
+void release_cached_memory(Device device) { arena(device).release_cached(); }
+
+Block allocate(int64_t bytes, Device device) {
+  check<DeviceError>(available(device), "memory: this build or machine has no {} device",
+                     name(device));
+  void* p = arena(device).take(bytes);
+  return Block(p, [bytes, device](void* q) { arena(device).give_back(q, bytes); });
+}
+
+}  // namespace stillpoint

@@ -1,0 +1,153 @@
+// The ops: everything a network is made of. Each checks its inputs, runs one kernel (or composes
+// other ops) on the device of its inputs and records its gradient.
+//
+// Shapes stand in brackets; [..., C] is any number of leading dimensions. Wrong shapes throw
+// ShapeError; wrong dtypes and mixed devices TypeError; both say what was given and what was
+// wanted. Unless said otherwise an op is twice differentiable.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "engine/autograd.h"
+#include "engine/graph.h"
+#include "engine/random.h"
+#include "engine/tensor.h"
+
+namespace stillpoint::ops {
+
+// ---- views and copies --------------------------------------------------------------------------
+
+// The same elements under another shape with as many elements; one dimension may be -1 (inferred).
+// Copies nothing.
+Tensor reshape(const Tensor& x, Shape shape);
+// Rows [begin, begin + length) of the first dimension. Copies nothing.
+Tensor rows(const Tensor& x, int64_t begin, int64_t length);
+// Moves to a device; the gradient moves back.
+Tensor to(const Tensor& x, Device device);
+
+// ---- concat ------------------------------------------------------------------------------------
+
+// [..., C1], [..., C2], ... -> [..., C1 + C2 + ...].
+Tensor concat(const std::vector<Tensor>& parts);
+// Columns [begin, begin + length) of the last dimension: [..., C] -> [..., length].
+Tensor columns(const Tensor& x, int64_t begin, int64_t length);
+
+// ---- elementwise -------------------------------------------------------------------------------
+// Two-operand ops take equal shapes, or broadcast: the smaller operand's shape, after leading 1s
+// are dropped, is a suffix of the larger's (a bias [C] on [B, N, C], a scalar []), or equals it
+// with the last dimension 1 (a weight per row, [B, N, 1] on [B, N, C]).
+
+Tensor add(const Tensor& a, const Tensor& b);
+Tensor sub(const Tensor& a, const Tensor& b);
+Tensor mul(const Tensor& a, const Tensor& b);
+Tensor div(const Tensor& a, const Tensor& b);
+// scale * x + shift.
+Tensor affine(const Tensor& x, double scale, double shift = 0.0);
+Tensor neg(const Tensor& x);
+Tensor relu(const Tensor& x);  // relu'(0) = 0; NaN stays NaN
+Tensor sigmoid(const Tensor& x);
+Tensor tanh(const Tensor& x);
+Tensor silu(const Tensor& x);
+Tensor exp(const Tensor& x);
+Tensor log(const Tensor& x);
+Tensor sqrt(const Tensor& x);
+Tensor rsqrt(const Tensor& x);
+Tensor square(const Tensor& x);
+
+// ---- reductions --------------------------------------------------------------------------------
+
+Tensor sum(const Tensor& x);   // [...] -> []
+Tensor mean(const Tensor& x);  // [...] -> []
+// Over one dimension, which stays with size 1 if `keep`. Negative dimensions count from the end.
+enum class KeepDim : uint8_t { no, yes };
+Tensor sum(const Tensor& x, int dim, KeepDim keep = KeepDim::no);
+Tensor mean(const Tensor& x, int dim, KeepDim keep = KeepDim::no);
+// Once differentiable: the gradient goes to the first of equal maxima; NaN wins.
+Tensor max(const Tensor& x, int dim, KeepDim keep = KeepDim::no);
+// The transposes of broadcasting: adds up to `shape`, or repeats up to it, by the rule of the
+// elementwise ops.
+Tensor sum_to(const Tensor& x, const Shape& shape);
+Tensor broadcast_to(const Tensor& x, const Shape& shape);
+
+// ---- gemm --------------------------------------------------------------------------------------
+
+enum class Transpose : uint8_t { no, yes };
+// [M, K] x [K, N] -> [M, N], either operand given transposed.
+Tensor matmul(const Tensor& a, const Tensor& b, Transpose transpose_a = Transpose::no,
+              Transpose transpose_b = Transpose::no);
+enum class Activation : uint8_t { none, relu, sigmoid, tanh };
+// activation(x W^T + bias): x [..., in], weight [out, in], bias [out] or undefined -> [..., out].
+// Bias and activation are applied by the product's epilogue.
+Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {},
+              Activation activation = Activation::none);
+
+// ---- cross_entropy -----------------------------------------------------------------------------
+
+// Mean over the rows of -log softmax(logits)[target]: logits [..., C], targets [...] int32 in [0,
+// C) -> []. A negative target leaves its row out; with no row left the loss is 0.
+Tensor cross_entropy(const Tensor& logits, const Tensor& targets);
+// softmax over the last dimension.
+Tensor softmax(const Tensor& x);
+
+// ---- rms_norm ----------------------------------------------------------------------------------
+
+// y = weight * (x + residual) / sqrt(mean((x + residual)^2) + epsilon) over the last dimension: x
+// and residual [..., C], weight [C]; residual and weight may be undefined. Zhang, Sennrich: "Root
+// mean square layer normalization", 2019.
+struct RmsNormOptions {
+  double epsilon = 1e-5;
+};
+Tensor rms_norm(const Tensor& x, const Tensor& weight = {}, const Tensor& residual = {},
+                RmsNormOptions options = {});
+
+// ---- embedding ---------------------------------------------------------------------------------
+
+// table [V, C], indices [...] int32 in [0, V) -> [..., C]. An index outside throws OptionError on
+// the CPU; on CUDA its row is NaN. Linear in the table: twice differentiable.
+Tensor embedding(const Tensor& table, const Tensor& indices);
+
+// ---- gru_cell ----------------------------------------------------------------------------------
+
+// The gates of a gated recurrent unit, fused: x_gates and h_gates [..., 3H] hold reset, update and
+// candidate pre-activations (what W x + b and U h + b give), h [..., H] is the state before:
+//   r = sigmoid(xr + hr), z = sigmoid(xz + hz), n = tanh(xn + r hn), h' = (1 - z) n + z h -> [...,
+//   H].
+// Cho et al. 2014, in the variant of cuDNN (reset after the product).
+Tensor gru_cell(const Tensor& x_gates, const Tensor& h_gates, const Tensor& h);
+
+// ---- message_sum -------------------------------------------------------------------------------
+
+// out[b, i] = sum over neighbours j of i of relu(a[b, i] + c[b, j]): the whole message layer of a
+// graph network whose first layer is split, W [h_i; h_j] = W1 h_i + W2 h_j, with no tensor of
+// edges. a [B, rows, C], c [B, cols, C] -> [B, rows, C]; a row without neighbours gives 0.
+Tensor message_sum(const Tensor& a, const Tensor& c, const Graph& graph);
+
+// ---- spmm --------------------------------------------------------------------------------------
+
+// out[b, i] = sum over entries e of row i of values[e] x[b, column(e)]: values [entries] or
+// undefined (all 1), x [B, cols, C] -> [B, rows, C]. Differentiable in values and x.
+enum class SpmmBackend : uint8_t { own, library };  // library: cuSPARSE, on Device::cuda only
+Tensor spmm(const Tensor& values, const Tensor& x, const Graph& graph,
+            SpmmBackend backend = SpmmBackend::own);
+
+// ---- factor_sum --------------------------------------------------------------------------------
+
+// Sums over the members of each factor: factors.rows() are the factors, factors.cols() the
+// variables; x [B, variables, C] -> [B, factors, C].
+Tensor factor_sum(const Tensor& x, const Graph& factors);
+// The way back: every variable gets the sum of the factors it belongs to: x [B, factors, C] -> [B,
+// variables, C].
+Tensor factor_broadcast(const Tensor& x, const Graph& factors);
+
+// ---- random_fill -------------------------------------------------------------------------------
+
+// Fresh tensors of random numbers; the same (seed, stream, position) gives the same numbers on
+// every device (normal: to the last bits of log and cos). Advances `random`.
+Tensor uniform(Shape shape, Philox& random, double low = 0.0, double high = 1.0,
+               TensorOptions options = {});
+Tensor normal(Shape shape, Philox& random, double mean = 0.0, double deviation = 1.0,
+              TensorOptions options = {});
+
+}  // namespace stillpoint::ops

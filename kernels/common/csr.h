@@ -1,0 +1,19 @@
+// A sparse pattern as kernels see it: compressed rows, and the same entries compressed by column.
+#pragma once
+
+#include <cstdint>
+
+namespace stillpoint::kernels {
+
+// Row i holds the entries [offsets[i], offsets[i + 1]); entry e lies in column indices[e]. For a
+// graph, row i is a node and its entries are the neighbours it listens to.
+struct CsrView {
+  int64_t rows = 0;
+  int64_t cols = 0;
+  int64_t entries = 0;
+  const int32_t* offsets = nullptr;  // [rows + 1]
+  const int32_t* indices = nullptr;  // [entries]
+  int32_t degree = 0;                // entries of every row where all have the same number, else 0
+};
+
+}  // namespace stillpoint::kernels
