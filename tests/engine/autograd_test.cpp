@@ -1,0 +1,214 @@
+#include "engine/autograd.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "engine/gradcheck.h"
+#include "engine/memory.h"
+#include "engine/ops.h"
+
+namespace stillpoint {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::ThrowsMessage;
+
+Tensor leaf(std::vector<double> values) {
+  const auto n = static_cast<int64_t>(values.size());
+  return Tensor::from(values, {n}).set_requires_grad();
+}
+
+TEST(Autograd, ChainAndSum) {
+  const Tensor x = leaf({1, 2, 3});
+  backward(ops::sum(ops::mul(ops::square(x), x)));  // x^3
+  EXPECT_THAT(x.grad().to_vector<double>(), ElementsAre(3, 12, 27));
+}
+
+TEST(Autograd, AddsUpOverUsesAndCalls) {
+  const Tensor x = leaf({1, 2});
+  backward(ops::sum(ops::add(x, x)));
+  EXPECT_THAT(x.grad().to_vector<double>(), ElementsAre(2, 2));
+  backward(ops::sum(x));
+  EXPECT_THAT(x.grad().to_vector<double>(), ElementsAre(3, 3));
+}
+
+TEST(Autograd, DiamondVisitsEveryNodeOnce) {
+  const Tensor x = leaf({3});
+  Tensor y = x;
+  for (int k = 0; k < 40; ++k) y = ops::add(y, y);  // 2^40 paths
+  backward(ops::sum(y));
+  EXPECT_THAT(x.grad().to_vector<double>(), ElementsAre(0x1p40));
+}
+
+TEST(Autograd, NoGradAndDetachRecordNothing) {
+  const Tensor x = leaf({1});
+  {
+    const NoGrad quiet;
+    EXPECT_FALSE(ops::square(x).requires_grad());
+    {
+      const WithGrad loud;
+      EXPECT_TRUE(ops::square(x).requires_grad());
+    }
+    EXPECT_FALSE(grad_enabled());
+  }
+  EXPECT_TRUE(grad_enabled());
+  EXPECT_FALSE(x.detach().requires_grad());
+  EXPECT_THAT([&] { backward(ops::sum(x.detach())); },
+              ThrowsMessage<GradientError>(HasSubstr("does not depend on anything")));
+}
+
+TEST(Autograd, VjpOfInnerTensorsLeavesLeavesAlone) {
+  const Tensor x = leaf({2}), w = leaf({5});
+  const Tensor h = ops::square(x);
+  const Tensor y = ops::mul(h, w);
+  const Tensor one = Tensor::full({1}, 1, {.dtype = DType::f64});
+  const std::vector<Tensor> inputs = {h, w, x};
+  const auto g = vjp({&y, 1}, inputs, {&one, 1});
+  EXPECT_EQ(g[0].item(), 5);
+  EXPECT_EQ(g[1].item(), 4);
+  EXPECT_EQ(g[2].item(), 20);
+  EXPECT_FALSE(x.grad().defined());
+  EXPECT_FALSE(w.grad().defined());
+}
+
+TEST(Autograd, VjpGivesZerosWithoutInfluence) {
+  const Tensor x = leaf({2}), other = leaf({1, 2});
+  const Tensor y = ops::square(x);
+  const Tensor one = Tensor::full({1}, 1, {.dtype = DType::f64});
+  EXPECT_THAT(vjp(y, other, one).to_vector<double>(), ElementsAre(0, 0));
+}
+
+TEST(Autograd, SecondAndThirdDerivatives) {
+  const Tensor x = leaf({2});
+  const Tensor one = Tensor::full({1}, 1, {.dtype = DType::f64});
+  const Tensor y = ops::mul(ops::square(x), ops::square(x));  // x^4
+  const Tensor d1 = vjp(y, x, one, {.create_graph = true});
+  const Tensor d2 = vjp(d1, x, one, {.create_graph = true});
+  const Tensor d3 = vjp(d2, x, one);
+  EXPECT_DOUBLE_EQ(d1.item(), 32);
+  EXPECT_DOUBLE_EQ(d2.item(), 48);
+  EXPECT_DOUBLE_EQ(d3.item(), 48);
+}
+
+TEST(Autograd, SavedStateIsFreedUnlessRetained) {
+  const Tensor x = leaf({2});
+  const Tensor y = ops::sum(ops::square(x));
+  backward(y, {.retain_graph = true});
+  backward(y);
+  EXPECT_THAT(x.grad().to_vector<double>(), ElementsAre(8));
+  EXPECT_THAT([&] { backward(y); }, ThrowsMessage<GradientError>(HasSubstr("retain_graph")));
+}
+
+TEST(Autograd, TapeIsFreedWithItsOutputs) {
+  const Tensor x = leaf(std::vector<double>(1000, 1.0));
+  const int64_t before = memory_stats(Device::cpu).live;
+  {
+    Tensor y = x;
+    for (int k = 0; k < 5; ++k) y = ops::tanh(y);
+    EXPECT_GT(memory_stats(Device::cpu).live, before);
+  }
+  EXPECT_EQ(memory_stats(Device::cpu).live, before);
+}
+
+TEST(Autograd, LongTapesNeedNoDeepStack) {
+  const Tensor x = leaf({1});
+  Tensor y = x;
+  for (int k = 0; k < 200000; ++k) y = ops::affine(y, 1.0, 0.0);
+  backward(ops::sum(y));
+  EXPECT_EQ(x.grad().item(), 1);
+}
+
+TEST(Autograd, UndifferentiableSaysSo) {
+  const Tensor x = leaf({1});
+  const Tensor y = record_undifferentiable("some_backward", {x}, x.clone());
+  EXPECT_THAT([&] { backward(ops::sum(y)); },
+              ThrowsMessage<GradientError>(HasSubstr("some_backward: has no derivative")));
+}
+
+TEST(Autograd, SeveralOutputsMayStayUnused) {
+  const Tensor x = leaf({3});
+  const auto outputs =
+      record_many("pair", {x}, {x.clone(), x.clone()}, [](std::span<const Tensor> g) -> Gradients {
+        EXPECT_FALSE(g[0].defined());
+        return {ops::affine(g[1], 7.0)};
+      });
+  backward(ops::sum(outputs[1]));
+  EXPECT_EQ(x.grad().item(), 7);
+}
+
+TEST(Autograd, WrongNumberOrShapeOfGradientsIsCaught) {
+  const Tensor x = leaf({1, 2});
+  const auto with = [&](Gradients g) {
+    backward(ops::sum(record("bad", {x}, x.clone(), [g](const Tensor&) { return g; })));
+  };
+  EXPECT_THROW(with({}), GradientError);
+  EXPECT_THROW(with({Tensor::zeros({3}, {.dtype = DType::f64})}), GradientError);
+}
+
+// ---- checkpoint --------------------------------------------------------------------------------
+
+TEST(Checkpoint, SameGradientsForInputsParametersAndCapturedTensors) {
+  const auto run = [](bool checkpointed) {
+    const Tensor x = leaf({0.3, -0.2}), w = leaf({1.5, 0.7}), u = leaf({2, 3});
+    const Tensor captured = ops::square(u);  // made before, by a recorded op
+    const TensorFunction f = [&](std::span<const Tensor> in) {
+      return ops::tanh(ops::mul(ops::mul(in[0], w), captured));
+    };
+    const Tensor y = checkpointed ? checkpoint(f, {x}) : f(std::span(&x, 1));
+    backward(ops::sum(ops::square(y)));
+    std::vector<double> all;
+    for (const Tensor& t : {x, w, u})
+      for (const double g : t.grad().to_vector<double>()) all.push_back(g);
+    return all;
+  };
+  EXPECT_EQ(run(true), run(false));
+}
+
+TEST(Checkpoint, KeepsOneSegmentAtATime) {
+  const auto peak = [](bool checkpointed) {
+    const Tensor x = leaf(std::vector<double>(20000, 0.1));
+    const TensorFunction segment = [](std::span<const Tensor> in) {
+      Tensor h = in[0];
+      for (int k = 0; k < 8; ++k) h = ops::tanh(h);
+      return h;
+    };
+    reset_peak_memory(Device::cpu);
+    const int64_t before = memory_stats(Device::cpu).live;
+    Tensor h = x;
+    for (int k = 0; k < 8; ++k)
+      h = checkpointed ? checkpoint(segment, {h}) : segment(std::span(&h, 1));
+    backward(ops::sum(h));
+    return memory_stats(Device::cpu).peak - before;
+  };
+  EXPECT_LT(2 * peak(true), peak(false));
+}
+
+// ---- gradcheck ---------------------------------------------------------------------------------
+
+TEST(Gradcheck, AcceptsRightAndRejectsWrongGradients) {
+  const auto cube = [](double factor) {
+    return [factor](std::span<const Tensor> in) {
+      const Tensor x = in[0];
+      const Tensor y = ops::mul(ops::square(x), x).detach();
+      return record("cube", {x}, y, [x, factor](const Tensor& g) -> Gradients {
+        return {ops::mul(g, ops::affine(ops::square(x), 3.0 * factor))};
+      });
+    };
+  };
+  const std::vector<Tensor> at = {Tensor::from<double>({0.5, -1.25, 2}, {3})};
+  EXPECT_TRUE(gradcheck(cube(1.0), at).ok);
+  EXPECT_TRUE(gradgradcheck(cube(1.0), at).ok);
+  const GradcheckReport wrong = gradcheck(cube(1.0001), at);
+  EXPECT_FALSE(wrong.ok);
+  EXPECT_THAT(wrong.message, HasSubstr("finite difference"));
+  EXPECT_FALSE(gradgradcheck(cube(1.0001), at).ok);
+}
+
+TEST(Gradcheck, WantsDoubles) {
+  const auto f = [](std::span<const Tensor> in) { return ops::square(in[0]); };
+  EXPECT_THROW((void)gradcheck(f, {Tensor::zeros({2})}), TypeError);
+}
+
+}  // namespace
+}  // namespace stillpoint

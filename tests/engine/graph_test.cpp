@@ -1,0 +1,62 @@
+#include "engine/graph.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/support/graphs.h"
+
+namespace stillpoint {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::ThrowsMessage;
+
+TEST(Graph, RowsAndTranspose) {
+  const Graph g = Graph::from_rows({{2, 0}, {}, {2}}, 3);
+  EXPECT_EQ(g.entries(), 3);
+  EXPECT_THAT(g.offsets().to_vector<int32_t>(), ElementsAre(0, 2, 2, 3));
+  EXPECT_THAT(g.indices().to_vector<int32_t>(), ElementsAre(2, 0, 2));
+  const Graph t = g.transposed();
+  EXPECT_THAT(t.offsets().to_vector<int32_t>(), ElementsAre(0, 1, 1, 3));
+  EXPECT_THAT(t.indices().to_vector<int32_t>(), ElementsAre(0, 0, 2));
+  EXPECT_THAT(g.transposed_order().to_vector<int32_t>(), ElementsAre(1, 0, 2));
+}
+
+TEST(Graph, TransposingTwiceGivesTheSame) {
+  for (const auto& [name, g] : test::awkward_graphs()) {
+    const Graph back = g.transposed().transposed();
+    EXPECT_EQ(back.offsets().to_vector<int32_t>(), g.offsets().to_vector<int32_t>()) << name;
+    EXPECT_EQ(back.view().degree, g.view().degree) << name;
+    // Following the order there and back is the identity.
+    const auto there = g.transposed_order().to_vector<int32_t>();
+    const auto back_again = g.transposed().transposed_order().to_vector<int32_t>();
+    for (size_t e = 0; e < there.size(); ++e)
+      ASSERT_EQ(there[static_cast<size_t>(back_again[e])], static_cast<int32_t>(e)) << name;
+  }
+}
+
+TEST(Graph, KnowsAFixedDegree) {
+  EXPECT_EQ(test::sudoku_graph(3).view().degree, 20);
+  EXPECT_EQ(test::sudoku_graph(3).transposed_view().degree, 20);
+  EXPECT_EQ(Graph::from_rows({{0, 1}, {1}}, 2).view().degree, 0);
+}
+
+TEST(Graph, RefusesColumnsOutside) {
+  EXPECT_THAT(
+      [] {
+        (void)Graph::from_rows({{0}, {3}}, 3);
+      },
+      ThrowsMessage<ShapeError>(HasSubstr("row 1 names column 3, wanted 0 to 2")));
+  EXPECT_THROW((void)Graph::from_rows({{-1}}, 3), ShapeError);
+}
+
+TEST(Graph, MovesBetweenDevices) {
+  if (!available(Device::cuda)) return;
+  const Graph g = test::sudoku_graph(2).to(Device::cuda);
+  EXPECT_EQ(g.device(), Device::cuda);
+  EXPECT_EQ(g.indices().to_vector<int32_t>(), test::sudoku_graph(2).indices().to_vector<int32_t>());
+}
+
+}  // namespace
+}  // namespace stillpoint
