@@ -1,0 +1,153 @@
+#include "kernels/emulation/device.h"
+
+#include <algorithm>
+#include <memory>
+
+#include "kernels/emulation/block.h"
+#include "kernels/emulation/heap.h"
+
+namespace stillpoint::emulation {
+namespace {
+
+std::vector<std::unique_ptr<CUstream_st>> streams;  // the first is the legacy default stream
+uint64_t marks = 0;
+
+std::vector<std::unique_ptr<CUstream_st>>& all_streams() {
+  if (streams.empty()) streams.push_back(std::make_unique<CUstream_st>());
+  return streams;
+}
+
+bool runnable(const CUstream_st& stream) {
+  return !stream.queue.empty() &&
+         std::all_of(stream.queue.front()->after.begin(), stream.queue.front()->after.end(),
+                     [](const OperationPtr& o) { return o->done; });
+}
+
+// Marks what has to run before `goal` can: the work before it on its stream, and what that awaits.
+void mark_needed(const OperationPtr& goal, uint64_t mark) {
+  std::vector<OperationPtr> open{goal};
+  while (!open.empty()) {
+    const OperationPtr operation = open.back();
+    open.pop_back();
+    if (operation->done || operation->mark == mark) continue;
+    for (const OperationPtr& earlier : operation->stream->queue) {
+      if (earlier->mark != mark) {
+        earlier->mark = mark;
+        open.insert(open.end(), earlier->after.begin(), earlier->after.end());
+      }
+      if (earlier == operation) break;
+    }
+  }
+}
+
+void run_head(CUstream_st& stream) {
+  const OperationPtr operation = stream.queue.front();
+  if (operation->run) {
+    const DeviceAccess access(!operation->on_host);
+    operation->run();
+  }
+  operation->done = true;
+  operation->finished = std::chrono::steady_clock::now();
+  operation->run = nullptr;
+  operation->after.clear();
+  if (failure() == cudaSuccess) stream.queue.pop_front();
+}
+
+// Runs one operation among those that `allowed` admits; false if there is none.
+template <class Allowed>
+bool step(Allowed allowed) {
+  std::vector<CUstream_st*> ready;
+  for (const auto& stream : all_streams()) {
+    if (runnable(*stream) && allowed(*stream->queue.front())) ready.push_back(stream.get());
+  }
+  if (ready.empty()) return false;
+  run_head(*ready[random_order() ? draw() % ready.size() : 0]);
+  return true;
+}
+
+void forget_destroyed() {
+  std::erase_if(streams, [](const auto& s) { return s->destroyed && s->queue.empty(); });
+}
+
+}  // namespace
+
+CUstream_st* create_stream(bool blocking) {
+  all_streams().push_back(std::make_unique<CUstream_st>());
+  streams.back()->blocking = blocking;
+  return streams.back().get();
+}
+
+void destroy_stream(CUstream_st* stream) {
+  stream->destroyed = true;
+  forget_destroyed();
+}
+
+CUstream_st* find_stream(cudaStream_t handle) {
+  if (handle == nullptr) return all_streams().front().get();
+  for (const auto& stream : streams) {
+    if (stream.get() == handle && !stream->destroyed) return handle;
+  }
+  return nullptr;
+}
+
+OperationPtr submit(CUstream_st* stream, Operation operation) {
+  CUstream_st* legacy = all_streams().front().get();
+  auto pointer = std::make_shared<Operation>(std::move(operation));
+  const auto await = [&](const CUstream_st& other) {
+    if (other.last != nullptr && !other.last->done) pointer->after.push_back(other.last);
+  };
+  if (stream == legacy) {
+    for (const auto& other : streams) {
+      if (other.get() != legacy && other->blocking) await(*other);
+    }
+  } else if (stream->blocking) {
+    await(*legacy);
+  }
+  pointer->stream = stream;
+  stream->queue.push_back(pointer);
+  stream->last = pointer;
+  return pointer;
+}
+
+void advance(const OperationPtr& goal) {
+  if (goal == nullptr || goal->done) return;
+  // Half of the time nothing else gets to run: who forgot to wait for it is then sure to notice.
+  const bool others_too = random_order() && draw() % 2 == 0;
+  const uint64_t mark = ++marks;
+  if (!others_too) mark_needed(goal, mark);
+  const DeviceAccess access(true);
+  while (!goal->done && failure() == cudaSuccess) {
+    if (!step([&](const Operation& o) { return others_too || o.mark == mark; })) break;
+  }
+  forget_destroyed();
+}
+
+void advance_all() {
+  const DeviceAccess access(true);
+  while (failure() == cudaSuccess && step([](const Operation&) { return true; })) {
+  }
+  forget_destroyed();
+}
+
+void advance_a_little(const OperationPtr& goal) {
+  if (goal == nullptr || goal->done || (random_order() && draw() % 2 == 0)) return;
+  const uint64_t mark = ++marks;
+  mark_needed(goal, mark);
+  const DeviceAccess access(true);
+  step([&](const Operation& o) { return o.mark == mark; });
+}
+
+void drop_pending() {
+  for (const auto& stream : all_streams()) {
+    for (const OperationPtr& operation : stream->queue) operation->done = true;
+    stream->queue.clear();
+  }
+  forget_destroyed();
+}
+
+std::recursive_mutex& api_mutex() {
+  static std::recursive_mutex mutex;
+  return mutex;
+}
+
+}  // namespace stillpoint::emulation

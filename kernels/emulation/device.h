@@ -1,0 +1,62 @@
+// The device's queues. Work put on a stream runs when something waits for it, and no sooner than
+// that; what may run is drawn at random among what the dependencies allow.
+#pragma once
+
+#include <chrono>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "kernels/emulation/emulation.h"
+
+namespace stillpoint::emulation {
+
+struct Operation {
+  std::function<void()> run{};
+  std::vector<std::shared_ptr<Operation>> after{};  // of other streams: must be done before
+  CUstream_st* stream = nullptr;
+  bool on_host = false;  // runs without access to device memory
+  bool done = false;
+  uint64_t mark = 0;  // advance()'s: needed for what is waited for
+  std::chrono::steady_clock::time_point finished{};
+};
+using OperationPtr = std::shared_ptr<Operation>;
+
+}  // namespace stillpoint::emulation
+
+struct CUstream_st {
+  bool blocking = true;  // ordered with the legacy default stream
+  bool destroyed = false;
+  std::deque<stillpoint::emulation::OperationPtr> queue;
+  stillpoint::emulation::OperationPtr last;
+};
+
+struct CUevent_st {
+  stillpoint::emulation::OperationPtr record;  // the latest; nullptr: never recorded
+  bool timing = true;
+};
+
+namespace stillpoint::emulation {
+
+CUstream_st* create_stream(bool blocking);
+void destroy_stream(CUstream_st* stream);
+// nullptr stands for the legacy default stream; the result is nullptr if there is no such stream.
+CUstream_st* find_stream(cudaStream_t handle);
+
+OperationPtr submit(CUstream_st* stream, Operation operation);
+void advance(const OperationPtr& goal);  // runs work until `goal` is done or the device has failed
+void advance_all();
+void advance_a_little(const OperationPtr& goal);  // what a query may find done
+void drop_pending();
+
+// The error that ended all work, until reset().
+cudaError_t failure();
+// Keeps an error of one call, which cudaGetLastError() gives and clears.
+cudaError_t error(cudaError_t code, std::string message);
+
+std::recursive_mutex& api_mutex();
+
+}  // namespace stillpoint::emulation

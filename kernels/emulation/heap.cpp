@@ -1,0 +1,164 @@
+#include "kernels/emulation/heap.h"
+
+#include <sys/mman.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <iterator>
+#include <map>
+#include <vector>
+
+#include "kernels/emulation/emulation.h"
+#include "kernels/emulation/sanitizer.h"
+
+namespace stillpoint::emulation {
+namespace {
+
+constexpr size_t kReserved = size_t{1} << 40;  // address space only
+constexpr size_t kPage = 4096, kRedZone = 256;
+constexpr unsigned char kPoison = 0xff, kCanary = 0xca;
+
+struct Range {
+  char* begin;
+  size_t bytes;
+};
+
+char* base = nullptr;
+char* top = nullptr;
+std::map<uintptr_t, Allocation> allocations;  // by address; freed ones too, for messages
+std::vector<Range> open_ranges;               // the live allocations' pages, joined
+bool ranges_stale = true;
+bool accessible = false;
+size_t in_use = 0, limit = size_t{1} << 33;
+uint64_t numbers = 0;
+
+size_t paged_bytes(size_t bytes) { return (bytes + 2 * kRedZone + kPage - 1) / kPage * kPage; }
+char* pages_of(const Allocation& a) { return a.address - kRedZone; }
+
+void set_access(bool allowed) {
+  if (allowed == accessible) return;
+  accessible = allowed;
+  if (ranges_stale) {
+    open_ranges.clear();
+    for (const auto& [key, a] : allocations) {
+      if (!a.live) continue;
+      if (!open_ranges.empty() &&
+          open_ranges.back().begin + open_ranges.back().bytes == pages_of(a)) {
+        open_ranges.back().bytes += paged_bytes(a.bytes);
+      } else {
+        open_ranges.push_back({pages_of(a), paged_bytes(a.bytes)});
+      }
+    }
+    ranges_stale = false;
+  }
+  const int protection = allowed ? PROT_READ | PROT_WRITE : PROT_NONE;
+  for (const Range& r : open_ranges) mprotect(r.begin, r.bytes, protection);
+}
+
+// The bytes after the allocation's end that are its red zone.
+size_t tail_bytes(const Allocation& a) { return paged_bytes(a.bytes) - kRedZone - a.bytes; }
+
+}  // namespace
+
+void* allocate_device(size_t bytes) {
+  if (base == nullptr) {
+    void* region =
+        mmap(nullptr, kReserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (region == MAP_FAILED) return nullptr;
+    base = top = static_cast<char*>(region);
+    madvise(base, kReserved, MADV_HUGEPAGE);
+  }
+  const size_t paged = paged_bytes(bytes);
+  if (bytes > limit || in_use + bytes > limit || top + paged > base + kReserved) return nullptr;
+  const Allocation a{top + kRedZone, bytes, ++numbers, true};
+  if (mprotect(top, paged, PROT_READ | PROT_WRITE) != 0) return nullptr;
+  std::memset(top, kCanary, kRedZone);
+  std::memset(a.address, kPoison, bytes);
+  std::memset(a.address + bytes, kCanary, tail_bytes(a));
+  asan_poison(top, paged);
+  asan_unpoison(a.address, bytes);
+  if (!accessible) mprotect(top, paged, PROT_NONE);
+  top += paged;
+  in_use += bytes;
+  allocations[reinterpret_cast<uintptr_t>(a.address)] = a;
+  ranges_stale = true;
+  return a.address;
+}
+
+bool free_device(void* address) {
+  const auto found = allocations.find(reinterpret_cast<uintptr_t>(address));
+  if (found == allocations.end() || !found->second.live) return false;
+  Allocation& a = found->second;
+  a.live = false;
+  in_use -= a.bytes;
+  ranges_stale = true;
+  asan_poison(pages_of(a), paged_bytes(a.bytes));
+  mprotect(pages_of(a), paged_bytes(a.bytes), PROT_NONE);
+  madvise(pages_of(a), paged_bytes(a.bytes), MADV_DONTNEED);
+  return true;
+}
+
+bool in_device_heap(const void* address) {
+  const auto* p = static_cast<const char*>(address);
+  return base != nullptr && p >= base && p < base + kReserved;
+}
+
+const Allocation* find_allocation(const void* address) {
+  if (!in_device_heap(address) || allocations.empty()) return nullptr;
+  // The red zone before an allocation belongs to it.
+  auto after = allocations.upper_bound(reinterpret_cast<uintptr_t>(address) + kRedZone);
+  return after == allocations.begin() ? nullptr : &std::prev(after)->second;
+}
+
+bool inside_one_allocation(const void* address, size_t bytes) {
+  const Allocation* a = find_allocation(address);
+  if (a == nullptr || !a->live) return false;
+  const auto* p = static_cast<const char*>(address);
+  return p >= a->address && p <= a->address + a->bytes &&
+         bytes <= static_cast<size_t>(a->address + a->bytes - p);
+}
+
+size_t device_bytes_in_use() { return in_use; }
+size_t device_bytes_limit() { return limit; }
+void set_memory_limit(size_t bytes) { limit = bytes; }
+
+std::string check_red_zones() {
+#ifndef STILLPOINT_ASAN  // which reports the access itself
+  for (const auto& [key, a] : allocations) {
+    if (!a.live) continue;
+    const Range zones[] = {{pages_of(a), kRedZone}, {a.address + a.bytes, tail_bytes(a)}};
+    for (const Range& zone : zones) {
+      for (size_t i = 0; i < zone.bytes; ++i) {
+        if (static_cast<unsigned char>(zone.begin[i]) == kCanary) continue;
+        const std::string where = describe_address(zone.begin + i);
+        std::memset(zone.begin, kCanary, zone.bytes);
+        return "written " + where;
+      }
+    }
+  }
+#endif
+  return "";
+}
+
+std::string describe_address(const void* address) {
+  const Allocation* a = find_allocation(address);
+  if (a == nullptr) {
+    char text[64];
+    std::snprintf(text, sizeof text, "at %p, outside device memory", address);
+    return text;
+  }
+  const auto offset = static_cast<const char*>(address) - a->address;
+  const auto size = static_cast<ptrdiff_t>(a->bytes);
+  std::string text = offset < 0       ? std::to_string(-offset) + " bytes before the start of"
+                     : offset >= size ? std::to_string(offset - size) + " bytes past the end of"
+                                      : "at byte " + std::to_string(offset) + " of";
+  return text + (a->live ? " device allocation " : " freed device allocation ") +
+         std::to_string(a->number) + " (" + std::to_string(a->bytes) + " bytes)";
+}
+
+DeviceAccess::DeviceAccess(bool allowed) : before_(accessible) { set_access(allowed); }
+
+DeviceAccess::~DeviceAccess() { set_access(before_); }
+
+}  // namespace stillpoint::emulation

@@ -1,0 +1,49 @@
+// Device memory: one region of address space that host code cannot read or write.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace stillpoint::emulation {
+
+struct Allocation {
+  char* address = nullptr;
+  size_t bytes = 0;
+  uint64_t number = 0;  // counts cudaMalloc calls
+  bool live = true;
+};
+
+// nullptr: no memory left. Filled with NaN, red zones before and after, aligned to 256 bytes and no
+// better. Addresses are never used twice.
+void* allocate_device(size_t bytes);
+bool free_device(void* address);  // false: no live allocation starts there
+
+bool in_device_heap(const void* address);
+const Allocation* find_allocation(
+    const void* address);  // the one it lies in or next to, or nullptr
+bool inside_one_allocation(const void* address, size_t bytes);
+
+size_t device_bytes_in_use();
+size_t device_bytes_limit();
+
+// Empty, or which allocation's red zone was written.
+std::string check_red_zones();
+
+// "8 bytes past the end of device allocation 3 (64 bytes)"
+std::string describe_address(const void* address);
+
+// Device memory can be read and written while work on the device runs, and at no other time. Lasts
+// as long as the object, then goes back to what it was.
+class DeviceAccess {
+ public:
+  explicit DeviceAccess(bool allowed);
+  ~DeviceAccess();
+  DeviceAccess(const DeviceAccess&) = delete;
+  DeviceAccess& operator=(const DeviceAccess&) = delete;
+
+ private:
+  bool before_;
+};
+
+}  // namespace stillpoint::emulation

@@ -1,0 +1,94 @@
+// From an address in the program to a function and a source line, by binutils' addr2line. Only
+// messages need it, so its cost does not matter.
+#include <link.h>
+
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "kernels/emulation/block.h"
+
+namespace stillpoint::emulation {
+namespace {
+
+struct Module {
+  uintptr_t address = 0, bias = 0;
+  std::string file;
+};
+
+int find_module(dl_phdr_info* info, size_t, void* result) {
+  Module& module = *static_cast<Module*>(result);
+  for (int i = 0; i < info->dlpi_phnum; ++i) {
+    const auto& segment = info->dlpi_phdr[i];
+    const uintptr_t begin = info->dlpi_addr + segment.p_vaddr;
+    if (segment.p_type != PT_LOAD || module.address < begin ||
+        module.address >= begin + segment.p_memsz) {
+      continue;
+    }
+    module.bias = info->dlpi_addr;
+    module.file = *info->dlpi_name ? info->dlpi_name : "/proc/self/exe";
+    return 1;
+  }
+  return 0;
+}
+
+// What addr2line says: function, newline, file:line; inlined callers follow in the same way.
+std::string addr2line(const void* address, const char* options) {
+  Module module{reinterpret_cast<uintptr_t>(address), 0, {}};
+  if (dl_iterate_phdr(find_module, &module) == 0) return "";
+  char exe[4096];
+  if (module.file == "/proc/self/exe") {
+    if (realpath(module.file.c_str(), exe) == nullptr) return "";
+    module.file = exe;
+  }
+  char offset[32];
+  std::snprintf(offset, sizeof offset, "0x%zx", module.address - module.bias);
+  const std::string command = "addr2line -C " + std::string(options) + " -e '" + module.file +
+                              "' " + offset + " 2>/dev/null";
+  const std::unique_ptr<FILE, int (*)(FILE*)> pipe(popen(command.c_str(), "r"), pclose);
+  if (!pipe) return "";
+  std::string text;
+  std::array<char, 512> buffer;
+  while (std::fgets(buffer.data(), static_cast<int>(buffer.size()), pipe.get()))
+    text += buffer.data();
+  return text;
+}
+
+// "stillpoint::kernels::(anonymous namespace)::relu(float*, long)" -> "relu"
+std::string short_name(std::string name) {
+  constexpr const char* kAnonymous = "(anonymous namespace)::";
+  for (size_t at; (at = name.find(kAnonymous)) != std::string::npos;) {
+    name.erase(at, std::string(kAnonymous).size());
+  }
+  int depth = 0;
+  size_t begin = 0, end = name.size();
+  for (size_t i = 0; i < name.size(); ++i) {
+    if (name[i] == '<') ++depth;
+    if (name[i] == '>') --depth;
+    if (depth > 0) continue;
+    if (name[i] == '(') {
+      end = i;
+      break;
+    }
+    if (name[i] == ':' || name[i] == ' ') begin = i + 1;
+  }
+  return name.substr(begin, end - begin);
+}
+
+}  // namespace
+
+std::string function_name(const void* address) {
+  static std::map<const void*, std::string> known;
+  std::string& name = known[address];
+  if (name.empty()) {
+    const std::string text = addr2line(address, "-f");
+    name = short_name(text.substr(0, text.find('\n')));
+    if (name.empty() || name == "??") name = "(unnamed)";
+  }
+  return name;
+}
+
+}  // namespace stillpoint::emulation
