@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Installs what is missing of the Debian packages that the project builds and tests with; does nothing when all are there.
+#   tools/setup.sh         to build, test and run
+#   tools/setup.sh --ci    also what only .ci/run needs: sanitizer run times, formatter, linter, coverage
+set -euo pipefail
+
+packages=(g++ cmake ninja-build python3
+          libhwy-dev libdnnl-dev libboost-context-dev libfmt-dev libcli11-dev nlohmann-json3-dev
+          libgtest-dev libgmock-dev libbenchmark-dev)
+ci_packages=(clang libomp-dev libclang-rt-14-dev clang-format-14 clang-tidy-14 gcovr git)
+
+case "${1:-}" in
+  "") ;;
+  --ci) packages+=("${ci_packages[@]}") ;;
+  *) echo "usage: tools/setup.sh [--ci]" >&2; exit 2 ;;
+esac
+
+if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
+  echo "tools/setup.sh installs on Debian and its relatives only. Elsewhere, install what these packages hold:"
+  printf '  %s\n' "${packages[@]}"
+  exit 0
+fi
+
+missing=()
+for package in "${packages[@]}"; do
+  [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
+done
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+echo "installing: ${missing[*]}"
+as_root=()
+[ "$(id -u)" -eq 0 ] || as_root=(sudo)
+export DEBIAN_FRONTEND=noninteractive
+"${as_root[@]}" apt-get update -q
+"${as_root[@]}" apt-get install -q -y --no-install-recommends "${missing[@]}"
