@@ -34,6 +34,17 @@ Graph sudoku_graph(int box) {
   return Graph::from_rows(rows, side * side);
 }
 
+Graph sudoku_factors(int box) {
+  const int side = box * box;
+  Rows units(static_cast<size_t>(3 * side));
+  for (int cell = 0; cell < side * side; ++cell) {
+    const int row = cell / side, column = cell % side;
+    for (const int unit : {row, side + column, 2 * side + row / box * box + column / box})
+      units[static_cast<size_t>(unit)].push_back(cell);
+  }
+  return Graph::from_rows(units, side * side);
+}
+
 std::vector<NamedGraph> awkward_graphs() {
   Rows hub(33), ring(31);
   for (int32_t j = 1; j < 33; ++j) {

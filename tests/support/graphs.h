@@ -20,5 +20,7 @@ std::vector<NamedGraph> awkward_graphs();
 std::vector<NamedGraph> awkward_factor_graphs();
 // Every cell of a box^2 x box^2 Sudoku with the other cells of its row, column and box.
 Graph sudoku_graph(int box);
+// Its rows, columns and boxes: 3 box^2 factors of box^2 cells each; every cell is in 3.
+Graph sudoku_factors(int box);
 
 }  // namespace stillpoint::test
