@@ -202,7 +202,21 @@ TEST(Gradcheck, AcceptsRightAndRejectsWrongGradients) {
   const GradcheckReport wrong = gradcheck(cube(1.0001), at);
   EXPECT_FALSE(wrong.ok);
   EXPECT_THAT(wrong.message, HasSubstr("finite difference"));
-  EXPECT_FALSE(gradgradcheck(cube(1.0001), at).ok);
+  // The right gradient, whose own gradient is wrong.
+  const auto wrong_twice = [](std::span<const Tensor> in) {
+    const Tensor x = in[0];
+    return record(
+        "cube", {x}, ops::mul(ops::square(x), x).detach(), [x](const Tensor& g) -> Gradients {
+          const Tensor slope = ops::affine(ops::square(x), 3.0);
+          return {record(
+              "cube_backward", {g, x}, ops::mul(g, slope).detach(),
+              [g, x, slope](const Tensor& u) -> Gradients {
+                return {ops::mul(u, slope), ops::mul(u, ops::mul(g, ops::affine(x, 6.0006)))};
+              })};
+        });
+  };
+  EXPECT_TRUE(gradcheck(wrong_twice, at).ok);
+  EXPECT_FALSE(gradgradcheck(wrong_twice, at).ok);
 }
 
 TEST(Gradcheck, WantsDoubles) {
