@@ -60,9 +60,6 @@ Tensor where_positive(const Tensor& x, const Tensor& mask) {
                 [mask](const Tensor& u) -> Gradients { return {where_positive(u, mask)}; });
 }
 
-// What flows back to an operand that was spread.
-Tensor gathered(const Tensor& g, const Tensor& like) { return sum_to(g, like.shape()); }
-
 }  // namespace
 
 // ---- two operands ------------------------------------------------------------------------------
@@ -84,19 +81,22 @@ Tensor sub(const Tensor& a, const Tensor& b) {
 }
 
 Tensor mul(const Tensor& a, const Tensor& b) {
+  // Each factor is kept only if the other one's gradient needs it.
   return record("mul", {a, b}, run_binary("mul", BinaryFunction::mul, a, b),
-                [a, b](const Tensor& g) -> Gradients {
-                  return {a.requires_grad() ? gathered(mul(g, b), a) : Tensor(),
-                          b.requires_grad() ? gathered(mul(g, a), b) : Tensor()};
+                [for_a = a.requires_grad() ? b : Tensor(), for_b = b.requires_grad() ? a : Tensor(),
+                 sa = a.shape(), sb = b.shape()](const Tensor& g) -> Gradients {
+                  return {for_a ? sum_to(mul(g, for_a), sa) : Tensor(),
+                          for_b ? sum_to(mul(g, for_b), sb) : Tensor()};
                 });
 }
 
 Tensor div(const Tensor& a, const Tensor& b) {
   return record("div", {a, b}, run_binary("div", BinaryFunction::div, a, b),
-                [a, b](const Tensor& g) -> Gradients {
-                  const Tensor da = div(g, b);
-                  return {a.requires_grad() ? gathered(da, a) : Tensor(),
-                          b.requires_grad() ? neg(gathered(div(mul(da, a), b), b)) : Tensor()};
+                [b, sa = a.shape(), da = a.requires_grad(), db = b.requires_grad()](
+                    const Tensor& g, const Tensor& y) -> Gradients {
+                  const Tensor g_over_b = div(g, b);
+                  return {da ? sum_to(g_over_b, sa) : Tensor(),
+                          db ? neg(sum_to(mul(g_over_b, y), b.shape())) : Tensor()};
                 });
 }
 
