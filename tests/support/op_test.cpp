@@ -23,7 +23,7 @@ struct Results {
 
 Tensor cotangent_for(const Tensor& output) { return random_tensor(output.shape(), 99); }
 
-Results run(const OpCase& c, DType dtype, Device device) {
+Results run(const OpCase& c, DType dtype, Device device, BackwardOptions options = {}) {
   std::vector<Tensor> inputs, targets;
   for (const Tensor& t : c.inputs) {
     if (t.dtype() == DType::i32) {
@@ -41,7 +41,7 @@ Results run(const OpCase& c, DType dtype, Device device) {
   r.output = c.op(inputs);
   if (!targets.empty() && r.output.requires_grad()) {
     const Tensor g = cotangent_for(r.output).to(r.output.dtype()).to(device);
-    r.gradients = vjp({&r.output, 1}, targets, {&g, 1});
+    r.gradients = vjp({&r.output, 1}, targets, {&g, 1}, options);
   }
   return r;
 }
@@ -90,12 +90,22 @@ void check_cuda(const OpCase& c, const Results& wanted, const std::string& where
   expect_parity(c, got, wanted, where + " cuda");
 }
 
-void check_derivatives(const OpCase& c, const std::string& where) {
+// The gradient that can be differentiated again is composed of ops where the plain one may be one
+// fused kernel: both must be the same.
+void check_composed_gradient(const OpCase& c, const Results& wanted, const std::string& where) {
+  for (const Device device : {Device::cpu, Device::cuda})
+    if (available(device))
+      expect_parity(c, run(c, DType::f32, device, {.create_graph = true}), wanted,
+                    where + " " + name(device) + " with create_graph");
+}
+
+void check_derivatives(const OpCase& c, const Results& wanted, const std::string& where) {
   if (c.derivatives == Derivatives::none || c.gradient_probes == 0) return;
   const GradcheckOptions options{.probes = c.gradient_probes};
   const GradcheckReport once = gradcheck(c.op, c.inputs, options);
   EXPECT_TRUE(once.ok) << where << " gradcheck: " << once.message;
   if (c.derivatives != Derivatives::second) return;
+  check_composed_gradient(c, wanted, where);
   const GradcheckReport twice = gradgradcheck(c.op, c.inputs, options);
   EXPECT_TRUE(twice.ok) << where << " gradgradcheck: " << twice.message;
 }
@@ -115,7 +125,7 @@ void check_op(const std::string& op, const std::vector<OpCase>& cases) {
     const Results wanted = run(c, DType::f64, Device::cpu);
     check_cpu(c, wanted, where);
     check_cuda(c, wanted, where);
-    check_derivatives(c, where);
+    check_derivatives(c, wanted, where);
   }
 }
 
