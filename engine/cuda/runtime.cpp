@@ -1,6 +1,7 @@
 #include "engine/cuda/runtime.h"
 
 #include <cuda_runtime.h>
+#include <cusparse.h>
 
 #include "engine/device.h"
 #include "engine/error.h"
@@ -59,6 +60,18 @@ kernels::Stream stream() {
     return s;
   }();
   return engine_stream;
+}
+
+cusparseContext* cusparse_handle() {
+  static cusparseContext* const handle = [] {
+    cusparseContext* made = nullptr;
+    check_status({.code = static_cast<int>(cusparseCreate(&made)),
+                  .source = kernels::Status::Source::cusparse,
+                  .call = "cusparseCreate"},
+                 "cuda");
+    return made;
+  }();
+  return handle;
 }
 
 void synchronize() { STILLPOINT_CUDA_CHECK(cudaStreamSynchronize(stream())); }

@@ -9,6 +9,8 @@
 #include "kernels/common/status.h"
 #include "kernels/common/stream.h"
 
+struct cusparseContext;  // what cusparseHandle_t points to
+
 namespace stillpoint::cuda {
 
 bool device_available();
@@ -17,6 +19,8 @@ std::string device_name();
 
 // The stream that all engine work is put on.
 kernels::Stream stream();
+// The library's state; made on first use.
+cusparseContext* cusparse_handle();
 void synchronize();
 
 void* allocate(int64_t bytes);

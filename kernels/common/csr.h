@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "kernels/common/portable.h"
+
 namespace stillpoint::kernels {
 
 // Row i holds the entries [offsets[i], offsets[i + 1]); entry e lies in column indices[e]. For a
@@ -15,5 +17,15 @@ struct CsrView {
   const int32_t* indices = nullptr;  // [entries]
   int32_t degree = 0;                // entries of every row where all have the same number, else 0
 };
+
+// The row that entry e lies in, by bisection.
+STILLPOINT_HD inline int64_t row_of_entry(const CsrView& p, int64_t e) {
+  int64_t low = 0, high = p.rows;  // offsets[low] <= e < offsets[high]
+  while (high - low > 1) {
+    const int64_t middle = (low + high) / 2;
+    (p.offsets[middle] <= e ? low : high) = middle;
+  }
+  return low;
+}
 
 }  // namespace stillpoint::kernels

@@ -20,6 +20,10 @@ Rows random_rows(int rows, int cols, int most, uint32_t seed) {
 
 }  // namespace
 
+Graph random_graph(int nodes, int most, uint32_t seed) {
+  return Graph::from_rows(random_rows(nodes, nodes, most, seed), nodes);
+}
+
 Graph sudoku_graph(int box) {
   const int side = box * box;
   Rows rows;

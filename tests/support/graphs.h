@@ -1,6 +1,7 @@
 // The patterns that every op on a graph is tested with.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,8 @@ struct NamedGraph {
 std::vector<NamedGraph> awkward_graphs();
 // Rectangular patterns: rows that share columns, an empty row, an unused column.
 std::vector<NamedGraph> awkward_factor_graphs();
+// `nodes` nodes, each of which listens to 0 to `most` others.
+Graph random_graph(int nodes, int most, uint32_t seed);
 // Every cell of a box^2 x box^2 Sudoku with the other cells of its row, column and box.
 Graph sudoku_graph(int box);
 // Its rows, columns and boxes: 3 box^2 factors of box^2 cells each; every cell is in 3.
