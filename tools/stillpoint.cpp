@@ -1,0 +1,87 @@
+// stillpoint: what this build is and what it found on this machine.
+#include <sys/utsname.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <thread>
+
+#include "engine/build_info.h"
+#include "engine/cuda/runtime.h"
+#include "engine/error.h"
+#include "kernels/common/parallel.h"
+#include "kernels/common/simd.h"
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string processor() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);)
+    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
+  return "unknown";
+}
+
+std::string operating_system() {
+  utsname name{};
+  if (::uname(&name) != 0) return "unknown";
+  return fmt::format("{} {} {}", name.sysname, name.release, name.machine);
+}
+
+Json info() {
+  const stillpoint::BuildInfo build = stillpoint::build_info();
+  Json libraries = Json::object();
+  for (const auto& library : build.libraries) libraries[library.name] = library.version;
+  return {{"version", build.version},
+          {"cuda device", stillpoint::cuda::device_name()},
+          {"processor", processor()},
+          {"processors", std::thread::hardware_concurrency()},
+          {"threads", stillpoint::kernels::num_threads()},
+          {"instruction set", stillpoint::kernels::active_isa()},
+          {"instruction sets", stillpoint::kernels::available_isas()},
+          {"system", operating_system()},
+          {"compiler", build.compiler},
+          {"build type", build.build_type},
+          {"flags", build.flags},
+          {"options", build.options},
+          {"libraries", libraries}};
+}
+
+// One line per entry; the elements of a list or object on the same line.
+void print_text(const Json& values) {
+  const auto plain = [](const Json& v) { return v.is_string() ? v.get<std::string>() : v.dump(); };
+  for (const auto& [key, value] : values.items()) {
+    std::string text;
+    for (const auto& [name, element] : value.items()) {
+      if (!text.empty()) text += ", ";
+      text += value.is_object() ? name + " " + plain(element) : plain(element);
+    }
+    std::printf("%-17s %s\n", key.c_str(), text.c_str());
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("stillpoint: an engine for networks that think longer to answer better");
+  app.set_version_flag("--version", stillpoint::build_info().version);
+  app.require_subcommand(1);
+  CLI::App* info_command = app.add_subcommand("info", "Print what a bug report needs");
+  bool json = false;
+  info_command->add_flag("--json", json, "As one JSON object");
+  CLI11_PARSE(app, argc, argv);
+  try {
+    if (json) {
+      std::puts(info().dump(2).c_str());
+    } else {
+      print_text(info());
+    }
+    return 0;
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "stillpoint: %s\n", e.what());
+    return 1;
+  }
+}
