@@ -2,6 +2,7 @@
 #include <sys/utsname.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -36,15 +37,15 @@ Json info() {
   Json libraries = Json::object();
   for (const auto& library : build.libraries) libraries[library.name] = library.version;
   return {{"version", build.version},
-          {"cuda device", stillpoint::cuda::device_name()},
+          {"cuda_device", stillpoint::cuda::device_name()},
           {"processor", processor()},
           {"processors", std::thread::hardware_concurrency()},
           {"threads", stillpoint::kernels::num_threads()},
-          {"instruction set", stillpoint::kernels::active_isa()},
-          {"instruction sets", stillpoint::kernels::available_isas()},
+          {"instruction_set", stillpoint::kernels::active_isa()},
+          {"instruction_sets", stillpoint::kernels::available_isas()},
           {"system", operating_system()},
           {"compiler", build.compiler},
-          {"build type", build.build_type},
+          {"build_type", build.build_type},
           {"flags", build.flags},
           {"options", build.options},
           {"libraries", libraries}};
@@ -59,7 +60,9 @@ void print_text(const Json& values) {
       if (!text.empty()) text += ", ";
       text += value.is_object() ? name + " " + plain(element) : plain(element);
     }
-    std::printf("%-17s %s\n", key.c_str(), text.c_str());
+    std::string title = key;
+    std::replace(title.begin(), title.end(), '_', ' ');
+    std::printf("%-17s %s\n", title.c_str(), text.c_str());
   }
 }
 

@@ -1,0 +1,94 @@
+"""The rules of the tree that a compiler does not enforce: layers, what kernels may not do, complete op columns."""
+import pathlib
+import re
+import sys
+import unittest
+
+ROOT = pathlib.Path(sys.argv[1])
+LAYERS = ("kernels", "engine", "models", "tools")  # each may include itself and those before it
+SOURCES = {".h", ".cpp", ".cu", ".cuh", ".inc"}
+EMULATION = "kernels/emulation"  # stands in for the CUDA driver: allocates, reports, and has tests of its own
+
+INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^">]+)[">]', re.M)
+# Kernels work on memory they are given and report failures in a Status.
+FORBIDDEN_HEADERS = {"iostream", "fstream", "sstream", "cstdio", "stdio.h", "filesystem", "exception", "stdexcept",
+                     "fmt/format.h", "memory", "vector", "string"}
+# Where names and lists are asked for by the engine, not by kernels.
+HEADERS_ALLOWED = {"kernels/common/simd.h": {"string", "vector"}}
+FORBIDDEN_WORDS = re.compile(r"\b(throw|try|catch|new|malloc|calloc|realloc|aligned_alloc|cudaMalloc\w*|printf|Tensor)\b")
+
+
+def sources(*folders):
+    for folder in folders:
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in SOURCES:
+                yield path.relative_to(ROOT).as_posix(), path.read_text()
+
+
+def without_comments(text):
+    text = re.sub(r'"(\\.|[^"\\\n])*"', '""', text)
+    return re.sub(r"//[^\n]*|/\*.*?\*/", "", text, flags=re.S)
+
+
+def upward_includes(name, text):
+    layer = LAYERS.index(name.split("/")[0])
+    above = LAYERS[layer + 1:] + ("tests", "bench")
+    return [i for i in INCLUDE.findall(text) if i.split("/")[0] in above]
+
+
+def kernel_offences(name, text):
+    allowed = HEADERS_ALLOWED.get(name, set())
+    headers = [i for i in INCLUDE.findall(text) if i in FORBIDDEN_HEADERS - allowed]
+    return headers + FORBIDDEN_WORDS.findall(INCLUDE.sub("", without_comments(text)))
+
+
+def ops():
+    return re.findall(r"^stillpoint_op\((\w+)\)", (ROOT / "kernels/CMakeLists.txt").read_text(), re.M)
+
+
+class TreeTest(unittest.TestCase):
+    def test_lower_layers_never_include_upper_ones(self):
+        for name, text in sources(*LAYERS):
+            self.assertEqual(upward_includes(name, text), [], name)
+
+    def test_kernels_only_compute(self):
+        for name, text in sources("kernels"):
+            if not name.startswith(EMULATION):
+                self.assertEqual(kernel_offences(name, text), [], name)
+
+    def test_only_the_emulation_and_one_file_know_the_emulation(self):
+        for name, text in sources("engine", "models", "tools"):
+            inside = [i for i in INCLUDE.findall(text) if i.startswith(EMULATION)]
+            self.assertTrue(not inside or name.startswith("engine/cuda/"), f"{name} includes {inside}")
+
+    def test_only_the_cuda_folder_of_the_engine_reaches_the_toolkit(self):
+        for name, text in sources("engine", "models", "tools"):
+            toolkit = [i for i in INCLUDE.findall(text) if re.match(r"cu(da|blas|sparse)", i)]
+            self.assertTrue(not toolkit or name.startswith("engine/cuda/") or name == "engine/build_info.cpp",
+                            f"{name} includes {toolkit}")
+
+    def test_every_op_is_declared_and_tested(self):
+        declared = without_comments((ROOT / "engine/ops.h").read_text())
+        self.assertTrue(ops())
+        for op in ops():
+            defined = set(re.findall(r"^(?:Tensor|std::\w+<[^\n]*>|\w+) (\w+)\(", (ROOT / f"engine/ops/{op}.cpp").read_text(), re.M))
+            exported = [f for f in defined if re.search(rf"\b{f}\(", declared)]
+            self.assertTrue(exported, f"engine/ops/{op}.cpp defines nothing that engine/ops.h declares")
+            test = (ROOT / f"tests/ops/{op}_test.cpp").read_text()
+            self.assertRegex(test, r"\bTEST", f"tests/ops/{op}_test.cpp has no test")
+
+    def test_no_folder_of_kernels_is_left_unregistered(self):
+        folders = {p.parent.name for p in (ROOT / "kernels").glob("*/*.cu")} - {"emulation", "common"}
+        self.assertEqual(folders, set(ops()))
+
+    def test_the_rules_notice_offences(self):
+        self.assertEqual(upward_includes("kernels/a/a.h", '#include "engine/tensor.h"'), ["engine/tensor.h"])
+        self.assertEqual(upward_includes("engine/a.h", '#  include <models/x.h>\n'), ["models/x.h"])
+        self.assertEqual(upward_includes("models/a.h", '#include "engine/tensor.h"'), [])
+        self.assertEqual(kernel_offences("kernels/a/a.h", "#include <iostream>\n"), ["iostream"])
+        self.assertEqual(kernel_offences("kernels/a/a.h", "float* p = new float[2];"), ["new"])
+        self.assertEqual(kernel_offences("kernels/a/a.h", '// a new throw\nf("try");'), [])
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])
