@@ -17,6 +17,17 @@ function(stillpoint_op name)
   stillpoint_cuda_source(stillpoint_kernels ${dir}/${name}.cu)
 endfunction()
 
+# How the C++ compiler takes a .cu file for the emulation. kernels/emulation/ answers what -fsanitize adds: undefined.cpp
+# the checks of alignment and array bounds, tsan.cpp those of the race check. Neither sanitizer's library is linked.
+set(STILLPOINT_EMULATED_CU -x c++ -Wno-unknown-pragmas)
+set(STILLPOINT_EMULATED_CU_RACES -fsanitize=thread -fno-optimize-sibling-calls --param=tsan-instrument-func-entry-exit=0)
+if(NOT STILLPOINT_SANITIZE)
+  list(APPEND STILLPOINT_EMULATED_CU -fsanitize=alignment,bounds)
+endif()
+if(STILLPOINT_RACE_CHECK)
+  list(APPEND STILLPOINT_EMULATED_CU ${STILLPOINT_EMULATED_CU_RACES})
+endif()
+
 # Adds a .cu file: compiled by nvcc, or by the C++ compiler against the emulation, or not at all.
 function(stillpoint_cuda_source target)
   if(STILLPOINT_CUDA STREQUAL "OFF")
@@ -24,6 +35,6 @@ function(stillpoint_cuda_source target)
   endif()
   target_sources(${target} PRIVATE ${ARGN})
   if(STILLPOINT_CUDA STREQUAL "EMULATE")
-    set_source_files_properties(${ARGN} TARGET_DIRECTORY ${target} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-x;c++;-Wno-unknown-pragmas")
+    set_source_files_properties(${ARGN} TARGET_DIRECTORY ${target} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "${STILLPOINT_EMULATED_CU}")
   endif()
 endfunction()

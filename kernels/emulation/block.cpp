@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/emulation/emulation.h"
+#include "kernels/emulation/race.h"
 
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
@@ -164,6 +165,7 @@ bool run_block() {
     warp.exited = 0;
     warp.open = 0;
   }
+  race_begin_block();
   begin_shared(block.launch->shared_bytes);
   failed = false;
   switch_to(idle_fiber());
@@ -255,6 +257,7 @@ int block_barrier(BarrierOp op, bool predicate, Site site) {
     }
     ++counts.barriers;
     barrier.arrived = 0;
+    race_barrier();
     for (int i = 0; i < block.size; ++i) {
       block.threads[i].value = static_cast<uint64_t>(barrier.votes);
       wake(block.threads[i]);
@@ -277,6 +280,7 @@ int block_barrier(BarrierOp op, bool predicate, Site site) {
 
 bool run_grid(const Launch& launch) {
   ++counts.launches;
+  race_begin_launch();
   block.launch = &launch;
   block.size = static_cast<int>(launch.block.x * launch.block.y * launch.block.z);
   gridDim = launch.grid;

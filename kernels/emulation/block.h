@@ -11,6 +11,7 @@ namespace stillpoint::emulation {
 
 inline constexpr int kMaxThreads = 1024;
 inline constexpr size_t kMaxSharedBytes = 232448;  // Hopper's limit per block
+inline constexpr size_t kSharedArenaBytes = kMaxSharedBytes + 64 * 1024;
 
 struct Thread {
   enum class State : uint8_t { ready, running, at_barrier, in_warp_operation, exited };
@@ -71,10 +72,16 @@ std::string describe(const Site& site);      // "file.cu:12"
 std::string describe_block();                // "kernel k, block (0,0,0)"
 bool same_site(const Site& a, const Site& b);
 const char* name_of(WarpOp op);
-std::string function_name(const void* address);  // demangled, from the program's symbols
+// From the program's symbols and line table:
+std::string function_name(const void* address);
+std::string source_line(const void* return_address);  // "file.cu:12 (function)"
+bool in_program_data(const void* address);            // variables and constants in static storage
+bool in_library_data(const void* address);
 
 void begin_shared(size_t dynamic_bytes);
-std::string check_shared();  // empty, or which array was overrun
+std::string check_shared();                    // empty, or which array was overrun
+ptrdiff_t shared_offset(const void* address);  // in the arena; -1: not shared memory
+std::string describe_shared(const void* address);
 void thread_exits_warp(Thread& thread);
 
 }  // namespace stillpoint::emulation

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "kernels/emulation/block.h"
+#include "kernels/emulation/fault.h"
 #include "kernels/emulation/heap.h"
 
 namespace stillpoint::emulation {
@@ -13,6 +14,7 @@ std::vector<std::unique_ptr<CUstream_st>> streams;  // the first is the legacy d
 uint64_t marks = 0;
 
 std::vector<std::unique_ptr<CUstream_st>>& all_streams() {
+  watch_faults();
   if (streams.empty()) streams.push_back(std::make_unique<CUstream_st>());
   return streams;
 }

@@ -4,12 +4,29 @@
 
 #include <cstdint>
 #include <cstring>
-#include <source_location>
 #include <type_traits>
+#ifndef __clang__
+#include <source_location>
+#endif
 
 namespace stillpoint::emulation {
 
+#ifdef __clang__  // 14 has no std::source_location; clang-tidy reads this header
+struct Site {
+  const char* file_;
+  unsigned line_, column_;
+  static constexpr Site current(const char* file = __builtin_FILE(),
+                                unsigned line = __builtin_LINE(),
+                                unsigned column = __builtin_COLUMN()) {
+    return {file, line, column};
+  }
+  constexpr const char* file_name() const { return file_ ? file_ : ""; }
+  constexpr unsigned line() const { return line_; }
+  constexpr unsigned column() const { return column_; }
+};
+#else
 using Site = std::source_location;
+#endif
 
 enum class BarrierOp { wait, count, all, any };
 enum class WarpOp {

@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "kernels/emulation/emulation.h"
+#include "kernels/emulation/race.h"
+#include "kernels/emulation/red_zone.h"
 #include "kernels/emulation/sanitizer.h"
 
 namespace stillpoint::emulation {
@@ -17,7 +19,7 @@ namespace {
 
 constexpr size_t kReserved = size_t{1} << 40;  // address space only
 constexpr size_t kPage = 4096, kRedZone = 256;
-constexpr unsigned char kPoison = 0xff, kCanary = 0xca;
+constexpr unsigned char kPoison = 0xff;
 
 struct Range {
   char* begin;
@@ -73,11 +75,12 @@ void* allocate_device(size_t bytes) {
   if (bytes > limit || in_use + bytes > limit || top + paged > base + kReserved) return nullptr;
   const Allocation a{top + kRedZone, bytes, ++numbers, true};
   if (mprotect(top, paged, PROT_READ | PROT_WRITE) != 0) return nullptr;
-  std::memset(top, kCanary, kRedZone);
+  fill_red_zone(top, kRedZone);
   std::memset(a.address, kPoison, bytes);
-  std::memset(a.address + bytes, kCanary, tail_bytes(a));
+  fill_red_zone(a.address + bytes, tail_bytes(a));
   asan_poison(top, paged);
   asan_unpoison(a.address, bytes);
+  race_mark(a.address, bytes, Memory::uninitialised);
   if (!accessible) mprotect(top, paged, PROT_NONE);
   top += paged;
   in_use += bytes;
@@ -94,6 +97,7 @@ bool free_device(void* address) {
   in_use -= a.bytes;
   ranges_stale = true;
   asan_poison(pages_of(a), paged_bytes(a.bytes));
+  race_mark(a.address, a.bytes, Memory::unusable);
   mprotect(pages_of(a), paged_bytes(a.bytes), PROT_NONE);
   madvise(pages_of(a), paged_bytes(a.bytes), MADV_DONTNEED);
   return true;
@@ -103,6 +107,8 @@ bool in_device_heap(const void* address) {
   const auto* p = static_cast<const char*>(address);
   return base != nullptr && p >= base && p < base + kReserved;
 }
+
+ptrdiff_t device_offset(const void* address) { return static_cast<const char*>(address) - base; }
 
 const Allocation* find_allocation(const void* address) {
   if (!in_device_heap(address) || allocations.empty()) return nullptr;
@@ -124,20 +130,16 @@ size_t device_bytes_limit() { return limit; }
 void set_memory_limit(size_t bytes) { limit = bytes; }
 
 std::string check_red_zones() {
-#ifndef STILLPOINT_ASAN  // which reports the access itself
   for (const auto& [key, a] : allocations) {
     if (!a.live) continue;
     const Range zones[] = {{pages_of(a), kRedZone}, {a.address + a.bytes, tail_bytes(a)}};
     for (const Range& zone : zones) {
-      for (size_t i = 0; i < zone.bytes; ++i) {
-        if (static_cast<unsigned char>(zone.begin[i]) == kCanary) continue;
-        const std::string where = describe_address(zone.begin + i);
-        std::memset(zone.begin, kCanary, zone.bytes);
-        return "written " + where;
-      }
+      const char* written = find_written(zone.begin, zone.bytes);
+      if (written == nullptr) continue;
+      fill_red_zone(zone.begin, zone.bytes);
+      return "written " + describe_address(written);
     }
   }
-#endif
   return "";
 }
 
@@ -145,14 +147,14 @@ std::string describe_address(const void* address) {
   const Allocation* a = find_allocation(address);
   if (a == nullptr) {
     char text[64];
-    std::snprintf(text, sizeof text, "at %p, outside device memory", address);
+    std::snprintf(text, sizeof text, "%p, outside device memory", address);
     return text;
   }
   const auto offset = static_cast<const char*>(address) - a->address;
   const auto size = static_cast<ptrdiff_t>(a->bytes);
   std::string text = offset < 0       ? std::to_string(-offset) + " bytes before the start of"
                      : offset >= size ? std::to_string(offset - size) + " bytes past the end of"
-                                      : "at byte " + std::to_string(offset) + " of";
+                                      : "byte " + std::to_string(offset) + " of";
   return text + (a->live ? " device allocation " : " freed device allocation ") +
          std::to_string(a->number) + " (" + std::to_string(a->bytes) + " bytes)";
 }

@@ -20,6 +20,7 @@ void* allocate_device(size_t bytes);
 bool free_device(void* address);  // false: no live allocation starts there
 
 bool in_device_heap(const void* address);
+ptrdiff_t device_offset(const void* address);  // from the heap's start
 const Allocation* find_allocation(
     const void* address);  // the one it lies in or next to, or nullptr
 bool inside_one_allocation(const void* address, size_t bytes);

@@ -5,13 +5,15 @@
 #include <vector>
 
 #include "kernels/emulation/block.h"
+#include "kernels/emulation/race.h"
+#include "kernels/emulation/red_zone.h"
 #include "kernels/emulation/sanitizer.h"
 
 namespace stillpoint::emulation {
 namespace {
 
 constexpr size_t kRedZone = 32;
-constexpr unsigned char kPoison = 0xff, kCanary = 0xca;
+constexpr unsigned char kPoison = 0xff;
 constexpr size_t kMaxStaticBytes = 49152;  // what nvcc allows for static arrays
 
 struct Placed {
@@ -20,7 +22,7 @@ struct Placed {
 };
 
 // Not thread_local and not static per array: AddressSanitizer gives those no red zones.
-alignas(64) unsigned char arena[kMaxSharedBytes + 64 * 1024];
+alignas(64) unsigned char arena[kSharedArenaBytes];
 std::vector<Placed> placed;
 size_t top = 0;
 uint64_t blocks = 0;
@@ -37,9 +39,8 @@ unsigned char* place(const char* name, size_t bytes, size_t alignment) {
   unsigned char* address = arena + offset;
   asan_unpoison(address, bytes);
   std::memset(address, kPoison, bytes);
-#ifndef STILLPOINT_ASAN
-  std::memset(address + bytes, kCanary, kRedZone);
-#endif
+  race_mark(address, bytes, Memory::uninitialised);
+  fill_red_zone(address + bytes, kRedZone);
   return address;
 }
 
@@ -47,7 +48,8 @@ unsigned char* place(const char* name, size_t bytes, size_t alignment) {
 
 void begin_shared(size_t dynamic_bytes) {
   ++blocks;
-  asan_poison(arena, std::max(top, size_t{1}));
+  asan_poison(arena, top);
+  race_mark(arena, top, Memory::unusable);
   top = 0;
   placed.clear();
   place("dynamic shared memory", dynamic_bytes, 16);
@@ -70,16 +72,29 @@ void* shared_array(SharedArray& array) {
   return array.address;
 }
 
-std::string check_shared() {
-#ifndef STILLPOINT_ASAN  // which reports the access itself
+ptrdiff_t shared_offset(const void* address) {
+  const auto* p = static_cast<const unsigned char*>(address);
+  return p >= arena && p < arena + sizeof arena ? p - arena : -1;
+}
+
+std::string describe_shared(const void* address) {
+  const auto offset = static_cast<size_t>(shared_offset(address));
+  const Placed* nearest = &placed[0];
   for (const Placed& p : placed) {
-    for (size_t i = 0; i < kRedZone; ++i) {
-      if (arena[p.offset + p.bytes + i] == kCanary) continue;
-      return "written " + std::to_string(i) + " bytes past the end of " + p.name + " (" +
-             std::to_string(p.bytes) + " bytes)";
+    if (offset + kRedZone / 2 >= p.offset) nearest = &p;
+  }
+  return "byte " + std::to_string(static_cast<ptrdiff_t>(offset - nearest->offset)) + " of " +
+         nearest->name + " (" + std::to_string(nearest->bytes) + " bytes)";
+}
+
+std::string check_shared() {
+  for (const Placed& p : placed) {
+    const unsigned char* end = arena + p.offset + p.bytes;
+    if (const void* written = find_written(end, kRedZone); written != nullptr) {
+      return "written " + std::to_string(static_cast<const unsigned char*>(written) - end) +
+             " bytes past the end of " + p.name + " (" + std::to_string(p.bytes) + " bytes)";
     }
   }
-#endif
   return "";
 }
 

@@ -9,6 +9,7 @@
 #include "kernels/emulation/block.h"
 #include "kernels/emulation/device.h"
 #include "kernels/emulation/heap.h"
+#include "kernels/emulation/race.h"
 
 namespace stillpoint::emulation {
 namespace {
@@ -75,6 +76,7 @@ cudaError_t submit_copy(const char* call, void* to, const void* from, size_t byt
                                     " bytes from the host had not run when they changed");
                }
                std::memmove(to, from, bytes);
+               if (to_device) race_mark(to, bytes, Memory::initialised);
              }});
   if (submitted != nullptr) *submitted = std::move(operation);
   return cudaSuccess;
@@ -92,6 +94,7 @@ cudaError_t submit_fill(void* to, int value, size_t bytes, cudaStream_t handle,
   OperationPtr operation = submit(stream, {.run = [=] {
                                     ++counts.copies;
                                     std::memset(to, value, bytes);
+                                    race_mark(to, bytes, Memory::initialised);
                                   }});
   if (submitted != nullptr) *submitted = std::move(operation);
   return cudaSuccess;

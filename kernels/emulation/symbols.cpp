@@ -8,8 +8,11 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "kernels/emulation/block.h"
+
+extern "C" const char __executable_start, _end;  // by the linker: the program in memory
 
 namespace stillpoint::emulation {
 namespace {
@@ -89,6 +92,33 @@ std::string function_name(const void* address) {
     if (name.empty() || name == "??") name = "(unnamed)";
   }
   return name;
+}
+
+std::string source_line(const void* return_address) {
+  // The call ends just before its return address. Innermost first: inlined helper, ..., kernel.
+  const std::string text = addr2line(static_cast<const char*>(return_address) - 1, "-f -i");
+  std::vector<std::string> lines;
+  for (size_t begin = 0; begin < text.size(); begin = text.find('\n', begin) + 1) {
+    lines.push_back(text.substr(begin, text.find('\n', begin) - begin));
+  }
+  if (lines.size() < 2) return "an unknown place";
+  const auto place = [&](size_t i) {
+    std::string where = lines[i + 1].substr(lines[i + 1].rfind('/') + 1);
+    where = where.substr(0, where.find(' '));  // "(discriminator 2)"
+    return where + " (" + short_name(lines[i]) + ")";
+  };
+  const size_t last = lines.size() / 2 * 2 - 2;
+  return last == 0 ? place(0) : place(0) + ", called from " + place(last);
+}
+
+bool in_program_data(const void* address) {
+  const auto* p = static_cast<const char*>(address);
+  return p >= &__executable_start && p < &_end;
+}
+
+bool in_library_data(const void* address) {
+  Module module{reinterpret_cast<uintptr_t>(address), 0, {}};
+  return dl_iterate_phdr(find_module, &module) != 0;
 }
 
 }  // namespace stillpoint::emulation

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "kernels/emulation/block.h"
+#include "kernels/emulation/race.h"
 
 namespace stillpoint::emulation {
 namespace {
@@ -162,6 +163,8 @@ uint64_t warp_operation(WarpOp op, unsigned mask, uint64_t value, int argument, 
   meeting.arrived |= bit;
   if (meeting.arrived == named) {
     ++counts.warp_operations;
+    // Of all warp operations __syncwarp alone orders memory; a shuffle does not.
+    if (op == WarpOp::sync) race_sync_warp(self.warp(), meeting.arrived);
     complete(self.warp(), meeting, op);
     meeting = warp.meetings[--warp.open];
   }
@@ -183,6 +186,10 @@ void thread_exits_warp(Thread& thread) {
              describe(thread) + " (lane " + std::to_string(thread.lane()) +
              ") exited without reaching it");
   }
+}
+
+void atomic_access(const void* address, size_t bytes, const void* caller) {
+  if (race_check()) race_access(address, bytes, Access::atomic, caller);
 }
 
 unsigned active_mask() { return 1u << block.current->lane(); }

@@ -1,0 +1,20 @@
+// Kernels with one bug each, and correct ones beside them: what the emulation's checks must find,
+// and what they must leave alone.
+#pragma once
+
+#include <string_view>
+
+#include "kernels/common/status.h"
+#include "kernels/common/stream.h"
+
+// Launches the kernel of that name. `x` and `y` are device arrays of kPlantedSize floats. The file
+// is compiled twice: as all kernels are, and instrumented for the race check.
+inline constexpr int kPlantedSize = 1024;
+namespace planted {
+stillpoint::kernels::Status run(std::string_view kernel, float* x, float* y,
+                                stillpoint::kernels::Stream stream);
+}
+namespace planted_watched {
+stillpoint::kernels::Status run(std::string_view kernel, float* x, float* y,
+                                stillpoint::kernels::Stream stream);
+}
