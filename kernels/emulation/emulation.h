@@ -3,6 +3,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -32,6 +33,9 @@ void reset();
 // in the order of their numbers.
 void set_seed(uint64_t seed);
 void set_random_order(bool on);
+
+// How much device memory there is; reset() goes back to 8 GiB.
+void set_memory_limit(size_t bytes);
 
 // The first error since reset() in words: which check, kernel, block, thread, source line. Empty if
 // there was none. cudaGetErrorString() says the same.

@@ -32,7 +32,7 @@ std::map<uintptr_t, Allocation> allocations;  // by address; freed ones too, for
 std::vector<Range> open_ranges;               // the live allocations' pages, joined
 bool ranges_stale = true;
 bool accessible = false;
-size_t in_use = 0, limit = size_t{1} << 33;
+size_t in_use = 0, limit = kDeviceBytes;
 uint64_t numbers = 0;
 
 size_t paged_bytes(size_t bytes) { return (bytes + 2 * kRedZone + kPage - 1) / kPage * kPage; }

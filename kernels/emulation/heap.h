@@ -27,6 +27,7 @@ bool inside_one_allocation(const void* address, size_t bytes);
 
 size_t device_bytes_in_use();
 size_t device_bytes_limit();
+inline constexpr size_t kDeviceBytes = size_t{1} << 33;
 
 // Empty, or which allocation's red zone was written.
 std::string check_red_zones();

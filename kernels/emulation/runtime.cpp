@@ -72,6 +72,7 @@ void reset() {
   errors.first_message.clear();
   errors.last_message.clear();
   counts = {};
+  set_memory_limit(kDeviceBytes);
   set_random_order(true);
   set_seed(seed_from_environment());
 }

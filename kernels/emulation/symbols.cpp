@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/emulation/block.h"
@@ -39,7 +40,7 @@ int find_module(dl_phdr_info* info, size_t, void* result) {
 }
 
 // What addr2line says: function, newline, file:line; inlined callers follow in the same way.
-std::string addr2line(const void* address, const char* options) {
+std::string ask_addr2line(const void* address, const char* options) {
   Module module{reinterpret_cast<uintptr_t>(address), 0, {}};
   if (dl_iterate_phdr(find_module, &module) == 0) return "";
   char exe[4096];
@@ -58,6 +59,13 @@ std::string addr2line(const void* address, const char* options) {
   while (std::fgets(buffer.data(), static_cast<int>(buffer.size()), pipe.get()))
     text += buffer.data();
   return text;
+}
+
+const std::string& addr2line(const void* address, const char* options) {
+  static std::map<std::pair<const void*, std::string>, std::string> known;
+  const auto [entry, fresh] = known.try_emplace({address, options});
+  if (fresh) entry->second = ask_addr2line(address, options);
+  return entry->second;
 }
 
 // "stillpoint::kernels::(anonymous namespace)::relu(float*, long)" -> "relu"
@@ -84,19 +92,14 @@ std::string short_name(std::string name) {
 }  // namespace
 
 std::string function_name(const void* address) {
-  static std::map<const void*, std::string> known;
-  std::string& name = known[address];
-  if (name.empty()) {
-    const std::string text = addr2line(address, "-f");
-    name = short_name(text.substr(0, text.find('\n')));
-    if (name.empty() || name == "??") name = "(unnamed)";
-  }
-  return name;
+  const std::string& text = addr2line(address, "-f");
+  const std::string name = short_name(text.substr(0, text.find('\n')));
+  return name.empty() || name == "??" ? "(unnamed)" : name;
 }
 
 std::string source_line(const void* return_address) {
   // The call ends just before its return address. Innermost first: inlined helper, ..., kernel.
-  const std::string text = addr2line(static_cast<const char*>(return_address) - 1, "-f -i");
+  const std::string& text = addr2line(static_cast<const char*>(return_address) - 1, "-f -i");
   std::vector<std::string> lines;
   for (size_t begin = 0; begin < text.size(); begin = text.find('\n', begin) + 1) {
     lines.push_back(text.substr(begin, text.find('\n', begin) - begin));

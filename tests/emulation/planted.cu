@@ -261,7 +261,13 @@ __device__ float deep(const float* x, int depth) {
 }
 __global__ void endless_stack(const float* x, float* y) { y[threadIdx.x] = deep(x, 1 << 20); }
 
+__global__ void empty_kernel() {}
+
 }  // namespace
+
+Status launch_empty(unsigned grid, unsigned block, size_t shared_bytes, Stream stream) {
+  return launch(empty_kernel, grid, block, shared_bytes, stream);
+}
 
 Status run(std::string_view name, float* x, float* y, Stream stream) {
   using Kernel = void (*)(const float*, float*);

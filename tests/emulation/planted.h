@@ -2,6 +2,7 @@
 // and what they must leave alone.
 #pragma once
 
+#include <cstddef>
 #include <string_view>
 
 #include "kernels/common/status.h"
@@ -13,7 +14,9 @@ inline constexpr int kPlantedSize = 1024;
 namespace planted {
 stillpoint::kernels::Status run(std::string_view kernel, float* x, float* y,
                                 stillpoint::kernels::Stream stream);
-}
+stillpoint::kernels::Status launch_empty(unsigned grid, unsigned block, size_t shared_bytes,
+                                         stillpoint::kernels::Stream stream);
+}  // namespace planted
 namespace planted_watched {
 stillpoint::kernels::Status run(std::string_view kernel, float* x, float* y,
                                 stillpoint::kernels::Stream stream);

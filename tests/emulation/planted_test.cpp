@@ -81,7 +81,8 @@ TEST_P(WrongInSomeOrder, IsCaught) {
   for (int seed = 0; seed < kSeeds; ++seed) {
     const Outcome outcome = device.run(planted::run, GetParam(), seed);
     ASSERT_EQ(outcome.code, cudaSuccess) << outcome.message;
-    const bool nan = std::any_of(outcome.y.begin(), outcome.y.end(), [](float v) { return v != v; });
+    const bool nan =
+        std::any_of(outcome.y.begin(), outcome.y.end(), [](float v) { return v != v; });
     wrong += nan || outcome.y != first;
   }
   EXPECT_GE(wrong, kSeeds - 2);
@@ -96,8 +97,8 @@ INSTANTIATE_TEST_SUITE_P(Kernels, WrongInSomeOrder,
 struct Named {
   const char* kernel;
   cudaError_t code;
-  const char* check;          // how the message begins
-  const char* detail;         // what it says besides
+  const char* check;                // how the message begins
+  const char* detail;               // what it says besides
   const char* sanitizer = nullptr;  // what a sanitizer says in its place
 };
 
@@ -113,7 +114,8 @@ TEST_P(Caught, ByName) {
   for (int seed = 0; seed < kSeeds; ++seed) {
     const Outcome outcome = device.run(planted::run, bug.kernel, seed);
     ASSERT_EQ(outcome.code, bug.code) << outcome.message;
-    ASSERT_THAT(outcome.message, testing::StartsWith(std::string(bug.check) + " in kernel " + bug.kernel));
+    ASSERT_THAT(outcome.message,
+                testing::StartsWith(std::string(bug.check) + " in kernel " + bug.kernel));
     ASSERT_THAT(outcome.message, HasSubstr(bug.detail));
   }
 }
@@ -121,15 +123,18 @@ TEST_P(Caught, ByName) {
 INSTANTIATE_TEST_SUITE_P(
     Kernels, Caught,
     testing::Values(
-        Named{"barrier_in_one_branch", cudaErrorLaunchFailure, "divergent barrier", "wait at planted.cu:"},
-        Named{"return_before_barrier", cudaErrorLaunchFailure, "divergent barrier", "exited without reaching it"},
+        Named{"barrier_in_one_branch", cudaErrorLaunchFailure, "divergent barrier",
+              "wait at planted.cu:"},
+        Named{"return_before_barrier", cudaErrorLaunchFailure, "divergent barrier",
+              "exited without reaching it"},
         Named{"two_barriers", cudaErrorLaunchFailure, "divergent barrier", "waits at planted.cu:"},
         Named{"barrier_against_shuffle", cudaErrorLaunchFailure, "divergent threads",
               "wait in __shfl_xor_sync (mask 0xffffffff) at planted.cu:"},
         Named{"full_mask_in_half_a_warp", cudaErrorLaunchFailure, "wrong warp mask", "exited"},
         Named{"mask_leaves_itself_out", cudaErrorLaunchFailure, "wrong warp mask",
               "mask 0x0000ffff, which leaves itself out"},
-        Named{"two_shuffles_for_one_mask", cudaErrorLaunchFailure, "wrong warp mask", "with the same mask"},
+        Named{"two_shuffles_for_one_mask", cudaErrorLaunchFailure, "wrong warp mask",
+              "with the same mask"},
         Named{"width_of_three", cudaErrorLaunchFailure, "wrong warp mask", "width 3"},
         Named{"traps", cudaErrorLaunchFailure, "trap", "at planted.cu:"},
         Named{"shared_index_past_end", cudaErrorIllegalAddress, "index out of bounds",
@@ -140,8 +145,8 @@ INSTANTIATE_TEST_SUITE_P(
               "written 0 bytes past the end of device allocation", "use-after-poison"},
         Named{"write_before_start", cudaErrorIllegalAddress, "device memory out of bounds",
               "written 4 bytes before the start of device allocation", "use-after-poison"},
-        Named{"write_through_null", cudaErrorIllegalAddress, "illegal address", "outside device memory",
-              "null pointer"},
+        Named{"write_through_null", cudaErrorIllegalAddress, "illegal address",
+              "outside device memory", "null pointer"},
         Named{"misaligned_vector", cudaErrorMisalignedAddress, "misaligned address",
               "wants 16 bytes alignment", "misaligned address"},
         Named{"misaligned_shared_vector", cudaErrorMisalignedAddress, "misaligned address",
@@ -188,19 +193,76 @@ TEST_P(CaughtByTheRaceCheck, ByName) {
   for (int seed = 0; seed < 5; ++seed) {
     const Outcome outcome = device.run(planted_watched::run, bug.kernel, seed);
     ASSERT_EQ(outcome.code, bug.code) << outcome.message;
-    ASSERT_THAT(outcome.message, testing::StartsWith(std::string(bug.check) + " in kernel " + bug.kernel));
+    ASSERT_THAT(outcome.message, testing::ContainsRegex("^(" + std::string(bug.check) +
+                                                        ") in kernel " + bug.kernel));
     ASSERT_THAT(outcome.message, HasSubstr(bug.detail));
     // The place: file, line and function.
     ASSERT_THAT(outcome.message, testing::ContainsRegex("at planted\\.cu:[0-9]+ \\("));
   }
 }
 
+constexpr cudaError_t kFailure = cudaErrorLaunchFailure, kAddress = cudaErrorIllegalAddress;
 INSTANTIATE_TEST_SUITE_P(
     Kernels, CaughtByTheRaceCheck,
     testing::Values(
-        Named{"missing_syncthreads", cudaErrorLaunchFailure, "", "nothing orders the two"},
-        Named{"missing_syncwarp", cudaErrorLaunchFailure, "", "buffer (1024 bytes)"}),
+        // Who reads before the other has written finds poison; who reads after it, the race.
+        Named{"missing_syncthreads", kFailure, "race in shared memory|uninitialised shared memory",
+              "buffer (1024 bytes)"},
+        Named{"missing_syncwarp", kFailure, "race in shared memory|uninitialised shared memory",
+              "buffer (1024 bytes)"},
+        Named{"missing_second_syncthreads", kFailure, "race in shared memory", "nothing orders"},
+        Named{"shuffle_as_fence", kFailure, "race in shared memory|uninitialised shared memory",
+              "buffer (1024 bytes)"},
+        Named{"everybody_writes_one", kFailure, "race in shared memory", "wrote it at planted.cu"},
+        Named{"lost_update", kFailure, "race in device memory", "at planted.cu"},
+        Named{"blocks_overlap", kFailure, "race in device memory", "another block wrote it"},
+        Named{"in_place", kFailure, "race in device memory", "another block"},
+        Named{"plain_beside_atomic", kFailure, "race in device memory", "byte 0 of device"},
+        Named{"uninitialised_shared", kFailure, "uninitialised shared memory",
+              "reads byte 1024 of buffer (1028 bytes)"},
+        Named{"dynamic_shared_past_end", kAddress, "shared memory out of bounds",
+              "writes byte 1024 of dynamic shared memory (1024 bytes)"},
+        Named{"write_past_end", kAddress, "device memory out of bounds",
+              "writes 0 bytes past the end of device allocation"},
+        Named{"read_past_end", kAddress, "device memory out of bounds",
+              "reads 4 bytes past the end of device allocation"},
+        Named{"write_before_start", kAddress, "device memory out of bounds",
+              "writes 4 bytes before the start of device allocation"}),
     [](const auto& test) { return std::string(test.param.kernel); });
+
+class WatchedKernel : public testing::Test {
+ protected:
+  // Runs a watched kernel from `x` to `y` and returns what is said about it.
+  std::string run(std::string_view kernel, float* x, float* y) {
+    EXPECT_TRUE(planted_watched::run(kernel, x, y, device_.stream()).ok());
+    EXPECT_NE(cudaStreamSynchronize(device_.stream()), cudaSuccess);
+    return stillpoint::emulation::last_error_message();
+  }
+  void fill(float* x) {
+    EXPECT_EQ(cudaMemset(x, 0, kPlantedSize * sizeof(float)), cudaSuccess);
+    EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+  }
+  PlantedDevice device_;
+};
+
+TEST_F(WatchedKernel, ThatReadsFreshDeviceMemoryIsCaught) {
+  EXPECT_THAT(run("uninitialised_device", device_.x(), device_.y()),
+              testing::StartsWith("uninitialised device memory in kernel uninitialised_device"));
+}
+
+TEST_F(WatchedKernel, ThatUsesFreedMemoryIsCaught) {
+  float* freed = nullptr;
+  ASSERT_EQ(cudaMalloc(&freed, 4096), cudaSuccess);
+  ASSERT_EQ(cudaFree(freed), cudaSuccess);
+  fill(device_.x());
+  EXPECT_THAT(run("copies", device_.x(), freed), HasSubstr("of freed device allocation"));
+}
+
+TEST_F(WatchedKernel, ThatReadsHostMemoryIsCaught) {
+  std::vector<float> host(kPlantedSize);
+  EXPECT_THAT(run("copies", host.data(), device_.y()),
+              testing::StartsWith("host memory in kernel copies"));
+}
 
 #endif  // STILLPOINT_WATCHED
 
