@@ -9,14 +9,15 @@
 // other's transpose in (g; ta, tc), which is all that second derivatives need, relu'' being 0 (and
 // relu'(0) = 0).
 //
-// N(i) are the entries of row i of the pattern, repeats counted. Sums run in the order of the row,
-// so the result is the same bits for any batch, thread count and launch. Outputs may not alias
-// inputs. NaN in a or c gives NaN in every message that adds it (forward) and counts as "not above
-// 0" (backward, tangent).
+// N(i) are the entries of row i of the pattern, repeats counted. Sums run in the order of the row
+// (of the transposed row for dc, whose entries must stand in the order of their rows), so a
+// backend's result is the same bits for any batch, form, thread count and launch. Outputs may not
+// alias inputs. NaN in a or c, and infinities of opposite signs, give NaN in every message that
+// adds them (forward) and count as "not above 0" (backward, tangent).
 //
-// Cost with E entries: forward 3 B E C flops; reads of a and the gathered c from cache, of which a,
-// c and out must cross memory once: 4 B (2 rows + cols) C bytes. Backward 4 B E C flops, 4 B (3
-// rows + 2 cols) C bytes.
+// Cost with E entries: forward 3 B E C flops; a and the gathered c are read from cache, of which a,
+// c and out cross memory once: 4 B (2 rows + cols) C bytes. Backward 4 B E C flops, 4 B (3 rows + 2
+// cols) C bytes. Tangent 4 B E C flops, 4 B (3 rows + 2 cols) C bytes.
 #pragma once
 
 #include <cstdint>
@@ -27,6 +28,17 @@
 
 namespace stillpoint::kernels {
 
+// How the work is cut. Every form gives the same bits; tests and benchmarks force one.
+//   row   Every row is computed on its own, from c in memory (backward: rows for da, columns for
+//   dc). slab  A task owns some channels of one sample. CPU backward: rows push their gradients
+//   into dc
+//         while they count, one pass instead of two. CUDA: the slab of c (and a, g, tc) is read
+//         into shared memory once, instead of once per neighbour.
+// automatic: the CPU backward takes slab where there are at least as many slabs as threads, its
+// other functions know row only; CUDA takes slab where the tile fits into 48 KiB and slabs suffice
+// to fill a large GPU (128).
+enum class MessageSumForm : uint8_t { automatic, row, slab };
+
 template <class T>
 struct MessageSumArgs {
   const T* a;  // [batch, rows, channels]
@@ -35,6 +47,7 @@ struct MessageSumArgs {
   CsrView pattern;
   int64_t batch;
   int64_t channels;
+  MessageSumForm form = MessageSumForm::automatic;
 };
 
 template <class T>
@@ -48,6 +61,7 @@ struct MessageSumBackwardArgs {
   CsrView transposed;
   int64_t batch;
   int64_t channels;
+  MessageSumForm form = MessageSumForm::automatic;
 };
 
 template <class T>
@@ -60,6 +74,7 @@ struct MessageSumTangentArgs {
   CsrView pattern;
   int64_t batch;
   int64_t channels;
+  MessageSumForm form = MessageSumForm::automatic;
 };
 
 namespace cpu {

@@ -284,7 +284,9 @@ void message_sum(const MessageSumArgs<float>& args) {
 
 void message_sum_backward(const MessageSumBackwardArgs<float>& args) {
   const int64_t slabs = (args.channels + kSlab - 1) / kSlab;
-  if (args.batch * slabs >= num_threads()) {
+  const bool push = args.form == MessageSumForm::automatic ? args.batch * slabs >= num_threads()
+                                                           : args.form == MessageSumForm::slab;
+  if (push) {
     parallel_for(args.batch * slabs, 1, [&](int64_t task, int64_t) {
       const int64_t begin = task % slabs * kSlab;
       const int64_t end = begin + kSlab < args.channels ? begin + kSlab : args.channels;
