@@ -20,7 +20,8 @@ class Graph {
   // is not in [0, cols).
   static Graph from_rows(const std::vector<std::vector<int32_t>>& rows, int64_t cols);
   // The same from CSR arrays that are already tensors on one device (offsets [rows + 1], indices
-  // [entries], int32). Contents are not checked; the transpose is built on that device.
+  // [entries], int32). Contents are not checked; the transpose is built on that device. Waits for
+  // it: whether all rows have one degree is asked of the host.
   static Graph from_csr(Tensor offsets, Tensor indices, int64_t cols);
 
   int64_t rows() const { return rows_; }

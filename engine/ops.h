@@ -141,6 +141,19 @@ Tensor factor_sum(const Tensor& x, const Graph& factors);
 // variables, C].
 Tensor factor_broadcast(const Tensor& x, const Graph& factors);
 
+// ---- transpose_csr -----------------------------------------------------------------------------
+
+// A CSR pattern (offsets [rows + 1], indices [entries], int32, not checked) compressed by column
+// instead: what Graph::from_csr keeps. Entries of a column stay in the order of their rows.
+// Integers only, so there is no gradient.
+struct CsrTranspose {
+  Tensor offsets, indices;  // [cols + 1], [entries]
+  Tensor order;             // [entries]: which entry of the pattern each of the transpose is
+  Tensor inverse;           // [entries]: where each entry of the pattern went
+  Tensor degrees;           // [2]: entries of every row, of every column; 0 if not all the same
+};
+CsrTranspose transpose_csr(const Tensor& offsets, const Tensor& indices, int64_t cols);
+
 // ---- random_fill -------------------------------------------------------------------------------
 
 // Fresh tensors of random numbers; the same (seed, stream, position) gives the same numbers on

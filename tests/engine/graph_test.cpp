@@ -51,6 +51,27 @@ TEST(Graph, RefusesColumnsOutside) {
   EXPECT_THROW((void)Graph::from_rows({{-1}}, 3), ShapeError);
 }
 
+// A graph made of CSR arrays where they lie is the graph made of rows.
+TEST(Graph, FromCsrOnEveryDevice) {
+  for (const Device device : {Device::cpu, Device::cuda}) {
+    if (!available(device)) continue;
+    for (const auto& [name, g] : test::awkward_factor_graphs()) {
+      const Graph made = Graph::from_csr(g.offsets().to(device), g.indices().to(device), g.cols());
+      EXPECT_EQ(made.device(), device);
+      EXPECT_EQ(made.view().degree, g.view().degree) << name;
+      EXPECT_EQ(made.transposed_view().degree, g.transposed_view().degree) << name;
+      for (const auto& [a, b] : {std::pair{made, g}, {made.transposed(), g.transposed()}}) {
+        EXPECT_EQ(a.rows(), b.rows());
+        EXPECT_EQ(a.offsets().to_vector<int32_t>(), b.offsets().to_vector<int32_t>()) << name;
+        EXPECT_EQ(a.indices().to_vector<int32_t>(), b.indices().to_vector<int32_t>()) << name;
+        EXPECT_EQ(a.transposed_order().to_vector<int32_t>(),
+                  b.transposed_order().to_vector<int32_t>())
+            << name;
+      }
+    }
+  }
+}
+
 TEST(Graph, MovesBetweenDevices) {
   if (!available(Device::cuda)) return;
   const Graph g = test::sudoku_graph(2).to(Device::cuda);
