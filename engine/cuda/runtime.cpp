@@ -1,5 +1,6 @@
 #include "engine/cuda/runtime.h"
 
+#include <cublas_v2.h>
 #include <cuda_runtime.h>
 #include <cusparse.h>
 
@@ -62,6 +63,23 @@ kernels::Stream stream() {
   return engine_stream;
 }
 
+cublasContext* cublas_handle() {
+  static cublasContext* const handle = [] {
+    // What cuBLAS recommends for Hopper, the largest of its recommendations. It is part of the
+    // library's own footprint and lives as long, so it comes from the driver, not the arena.
+    constexpr int64_t kWorkspace = int64_t{32} << 20;
+    const auto checked = [](cublasStatus_t status, const char* call) {
+      check_status({static_cast<int>(status), kernels::Status::Source::cublas, call}, "cuda");
+    };
+    cublasContext* h = nullptr;
+    checked(cublasCreate(&h), "cublasCreate");
+    checked(cublasSetStream(h, stream()), "cublasSetStream");
+    checked(cublasSetWorkspace(h, allocate(kWorkspace), kWorkspace), "cublasSetWorkspace");
+    return h;
+  }();
+  return handle;
+}
+
 cusparseContext* cusparse_handle() {
   static cusparseContext* const handle = [] {
     cusparseContext* made = nullptr;
@@ -117,9 +135,12 @@ void check_status(const kernels::Status& status, const char* op) {
     throw DeviceError(fmt::format("{}: {} failed with {}: {}{}", op, status.call,
                                   cudaGetErrorName(error), cudaGetErrorString(error), detail()));
   }
-  throw DeviceError(fmt::format("{}: {} failed with {} status {}", op, status.call,
-                                status.source == Source::cublas ? "cuBLAS" : "cuSPARSE",
-                                status.code));
+  if (status.source == Source::cublas)
+    throw DeviceError(fmt::format("{}: {} failed with {}{}", op, status.call,
+                                  cublasGetStatusName(static_cast<cublasStatus_t>(status.code)),
+                                  detail()));
+  throw DeviceError(fmt::format("{}: {} failed with cuSPARSE status {}{}", op, status.call,
+                                status.code, detail()));
 }
 
 }  // namespace cuda

@@ -9,6 +9,7 @@
 #include "kernels/common/status.h"
 #include "kernels/common/stream.h"
 
+struct cublasContext;    // what cublasHandle_t points to
 struct cusparseContext;  // what cusparseHandle_t points to
 
 namespace stillpoint::cuda {
@@ -19,7 +20,9 @@ std::string device_name();
 
 // The stream that all engine work is put on.
 kernels::Stream stream();
-// The library's state; made on first use.
+// The libraries' state, bound to the stream; made on first use. cuBLAS has a fixed workspace, with
+// which it repeats itself bit for bit.
+cublasContext* cublas_handle();
 cusparseContext* cusparse_handle();
 void synchronize();
 

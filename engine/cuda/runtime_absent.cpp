@@ -14,6 +14,7 @@ namespace {
 bool device_available() { return false; }
 std::string device_name() { return "none"; }
 kernels::Stream stream() { absent(); }
+cublasContext* cublas_handle() { absent(); }
 cusparseContext* cusparse_handle() { absent(); }
 void synchronize() { absent(); }
 void* allocate(int64_t) { absent(); }

@@ -3,6 +3,7 @@
 #include "engine/broadcast.h"
 #include "engine/dispatch.h"
 #include "engine/ops.h"
+#include "engine/ops/activation.h"
 #include "kernels/elementwise/elementwise_reference.h"
 
 namespace stillpoint::ops {
@@ -47,17 +48,9 @@ Tensor run_binary(const char* op, BinaryFunction function, const Tensor& a, cons
 // The gradient of f at x or y, whichever `at` is: one fused kernel, or `composed` from ops when it
 // is to be differentiated itself.
 template <class Composed>
-Gradients grad_of(const char* op, BinaryFunction fused, const Tensor& g, const Tensor& at,
-                  const Composed& composed) {
-  if (grad_enabled()) return {composed()};
-  return {run_binary(op, fused, g, at)};
-}
-
-// x where it is above 0 in `mask`: linear in x, and its own transpose.
-Tensor where_positive(const Tensor& x, const Tensor& mask) {
-  return record("relu_backward", {x},
-                run_binary("relu_backward", BinaryFunction::relu_grad_x, x, mask),
-                [mask](const Tensor& u) -> Gradients { return {where_positive(u, mask)}; });
+Tensor grad_of(const char* op, BinaryFunction fused, const Tensor& g, const Tensor& at,
+               const Composed& composed) {
+  return grad_enabled() ? composed() : run_binary(op, fused, g, at);
 }
 
 }  // namespace
@@ -109,34 +102,49 @@ Tensor affine(const Tensor& x, double scale, double shift) {
 
 Tensor neg(const Tensor& x) { return affine(x, -1.0); }
 
+// g where the output is above 0: linear in g and its own transpose.
+Tensor relu_backward(const Tensor& g, const Tensor& y) {
+  return record("relu_backward", {g},
+                run_binary("relu_backward", BinaryFunction::relu_grad_y, g, y),
+                [y = y.detach()](const Tensor& u) -> Gradients { return {relu_backward(u, y)}; });
+}
+
 Tensor relu(const Tensor& x) {
-  return record("relu", {x}, run_unary("relu", UnaryFunction::relu, x),
-                [x = x.detach()](const Tensor& g) -> Gradients { return {where_positive(g, x)}; });
+  return record(
+      "relu", {x}, run_unary("relu", UnaryFunction::relu, x),
+      [](const Tensor& g, const Tensor& y) -> Gradients { return {relu_backward(g, y)}; });
+}
+
+Tensor sigmoid_backward(const Tensor& g, const Tensor& y) {
+  return grad_of("sigmoid_backward", BinaryFunction::sigmoid_grad_y, g, y,
+                 [&] { return mul(g, mul(y, affine(y, -1.0, 1.0))); });
 }
 
 Tensor sigmoid(const Tensor& x) {
-  return record("sigmoid", {x}, run_unary("sigmoid", UnaryFunction::sigmoid, x),
-                [](const Tensor& g, const Tensor& y) {
-                  return grad_of("sigmoid_backward", BinaryFunction::sigmoid_grad_y, g, y,
-                                 [&] { return mul(g, mul(y, affine(y, -1.0, 1.0))); });
-                });
+  return record(
+      "sigmoid", {x}, run_unary("sigmoid", UnaryFunction::sigmoid, x),
+      [](const Tensor& g, const Tensor& y) -> Gradients { return {sigmoid_backward(g, y)}; });
+}
+
+Tensor tanh_backward(const Tensor& g, const Tensor& y) {
+  return grad_of("tanh_backward", BinaryFunction::tanh_grad_y, g, y,
+                 [&] { return mul(g, affine(square(y), -1.0, 1.0)); });
 }
 
 Tensor tanh(const Tensor& x) {
-  return record("tanh", {x}, run_unary("tanh", UnaryFunction::tanh, x),
-                [](const Tensor& g, const Tensor& y) {
-                  return grad_of("tanh_backward", BinaryFunction::tanh_grad_y, g, y,
-                                 [&] { return mul(g, affine(square(y), -1.0, 1.0)); });
-                });
+  return record(
+      "tanh", {x}, run_unary("tanh", UnaryFunction::tanh, x),
+      [](const Tensor& g, const Tensor& y) -> Gradients { return {tanh_backward(g, y)}; });
 }
 
 Tensor silu(const Tensor& x) {
-  return record("silu", {x}, run_unary("silu", UnaryFunction::silu, x), [x](const Tensor& g) {
-    return grad_of("silu_backward", BinaryFunction::silu_grad_x, g, x, [&] {
-      const Tensor s = sigmoid(x);
-      return mul(g, mul(s, affine(mul(x, affine(s, -1.0, 1.0)), 1.0, 1.0)));
-    });
-  });
+  return record("silu", {x}, run_unary("silu", UnaryFunction::silu, x),
+                [x](const Tensor& g) -> Gradients {
+                  return {grad_of("silu_backward", BinaryFunction::silu_grad_x, g, x, [&] {
+                    const Tensor s = sigmoid(x);
+                    return mul(g, mul(s, affine(mul(x, affine(s, -1.0, 1.0)), 1.0, 1.0)));
+                  })};
+                });
 }
 
 Tensor exp(const Tensor& x) {
@@ -151,25 +159,26 @@ Tensor log(const Tensor& x) {
 
 Tensor sqrt(const Tensor& x) {
   return record("sqrt", {x}, run_unary("sqrt", UnaryFunction::sqrt, x),
-                [](const Tensor& g, const Tensor& y) {
-                  return grad_of("sqrt_backward", BinaryFunction::sqrt_grad_y, g, y,
-                                 [&] { return affine(div(g, y), 0.5); });
+                [](const Tensor& g, const Tensor& y) -> Gradients {
+                  return {grad_of("sqrt_backward", BinaryFunction::sqrt_grad_y, g, y,
+                                  [&] { return affine(div(g, y), 0.5); })};
                 });
 }
 
 Tensor rsqrt(const Tensor& x) {
   return record("rsqrt", {x}, run_unary("rsqrt", UnaryFunction::rsqrt, x),
-                [](const Tensor& g, const Tensor& y) {
-                  return grad_of("rsqrt_backward", BinaryFunction::rsqrt_grad_y, g, y,
-                                 [&] { return affine(mul(g, mul(y, square(y))), -0.5); });
+                [](const Tensor& g, const Tensor& y) -> Gradients {
+                  return {grad_of("rsqrt_backward", BinaryFunction::rsqrt_grad_y, g, y,
+                                  [&] { return affine(mul(g, mul(y, square(y))), -0.5); })};
                 });
 }
 
 Tensor square(const Tensor& x) {
-  return record("square", {x}, run_unary("square", UnaryFunction::square, x), [x](const Tensor& g) {
-    return grad_of("square_backward", BinaryFunction::square_grad_x, g, x,
-                   [&] { return affine(mul(g, x), 2.0); });
-  });
+  return record("square", {x}, run_unary("square", UnaryFunction::square, x),
+                [x](const Tensor& g) -> Gradients {
+                  return {grad_of("square_backward", BinaryFunction::square_grad_x, g, x,
+                                  [&] { return affine(mul(g, x), 2.0); })};
+                });
 }
 
 }  // namespace stillpoint::ops

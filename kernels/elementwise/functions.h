@@ -30,7 +30,7 @@
   F(sub, a - b)                                                     \
   F(mul, a* b)                                                      \
   F(div, a / b)                                                     \
-  F(relu_grad_x, where_positive(b, a))                              \
+  F(relu_grad_y, where_positive(b, a))                              \
   F(sigmoid_grad_y, a*(b * (one - b)))                              \
   F(tanh_grad_y, a*(one - b * b))                                   \
   F(silu_grad_x, a*(logistic(b) * (one + b * (one - logistic(b))))) \

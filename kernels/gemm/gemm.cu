@@ -1,0 +1,54 @@
+// gemm on CUDA: cuBLAS, then one pass for bias and activation where there is either.
+#include "kernels/gemm/gemm.h"
+
+#include "kernels/common/launch.h"
+#include "kernels/gemm/cublas.h"
+#include "kernels/gemm/gemm_reference.h"
+
+namespace stillpoint::kernels::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+// Index is 32 bits wide where that suffices: a 64-bit division costs more than the memory traffic.
+template <Activation kActivation, class Index>
+__global__ void __launch_bounds__(kThreads)
+    finish_kernel(float* out, const float* bias, int64_t total, Index n) {
+  for (int64_t i = global_thread(); i < total; i += grid_threads()) {
+    const float b = bias != nullptr ? bias[static_cast<Index>(i) % n] : 0.f;
+    out[i] = activate(kActivation, out[i] + b);
+  }
+}
+
+template <Activation kActivation>
+Status finish(const GemmArgs<float>& args, Stream stream) {
+  const int64_t total = args.m * args.n;
+  const unsigned blocks = blocks_for(total, kThreads);
+  if (total <= int64_t{UINT32_MAX})
+    return launch(finish_kernel<kActivation, uint32_t>, blocks, kThreads, 0, stream, args.out,
+                  args.bias, total, static_cast<uint32_t>(args.n));
+  return launch(finish_kernel<kActivation, int64_t>, blocks, kThreads, 0, stream, args.out,
+                args.bias, total, args.n);
+}
+
+}  // namespace
+
+Status gemm(const GemmArgs<float>& args, Stream stream) {
+  if (args.m * args.n == 0) return {};
+  const Status status = cublas_product(args.cublas, args.transpose_a, args.transpose_b, args.m,
+                                       args.n, args.k, args.a, args.b, args.out);
+  if (!status.ok()) return status;
+  switch (args.activation) {
+    case Activation::none:
+      return args.bias != nullptr ? finish<Activation::none>(args, stream) : Status{};
+    case Activation::relu:
+      return finish<Activation::relu>(args, stream);
+    case Activation::sigmoid:
+      return finish<Activation::sigmoid>(args, stream);
+    case Activation::tanh:
+      return finish<Activation::tanh>(args, stream);
+  }
+  return {};
+}
+
+}  // namespace stillpoint::kernels::cuda
