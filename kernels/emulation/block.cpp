@@ -18,6 +18,7 @@ Counters counts;
 
 namespace {
 
+constexpr const char* kDivergentBarrier = "divergent barrier";
 constexpr unsigned kRing = kMaxThreads - 1;  // mask: a thread is in the draw at most once
 
 std::array<Thread*, kMaxThreads> ready;
@@ -60,6 +61,13 @@ void make_current(Thread& thread) {
   threadIdx = thread.index;
 }
 
+[[noreturn]] void diverged(int waiting, const Site& site, const Thread& exited) {
+  fail(cudaErrorLaunchFailure, kDivergentBarrier, [&] {
+    return std::to_string(waiting) + " of " + std::to_string(block.size) + " threads wait at " +
+           describe(site) + ", " + describe(exited) + " exited without reaching it";
+  });
+}
+
 void exit_thread(Thread& thread) {
   thread.state = Thread::State::exited;
   thread.fiber = nullptr;
@@ -68,10 +76,7 @@ void exit_thread(Thread& thread) {
     for (int i = 0; i < block.size; ++i) {
       const Thread& other = block.threads[i];
       if (other.state != Thread::State::at_barrier) continue;
-      fail(cudaErrorLaunchFailure, "divergent barrier",
-           std::to_string(barrier.arrived) + " of " + std::to_string(block.size) +
-               " threads wait at " + describe(other.site) + ", " + describe(thread) +
-               " exited without reaching it");
+      diverged(barrier.arrived, other.site, thread);
     }
   }
   thread_exits_warp(thread);
@@ -143,10 +148,6 @@ std::string describe_waiting() {
   return text;
 }
 
-void report(cudaError_t code, const char* check, const std::string& detail) {
-  report_failure(code, std::string(check) + " in " + describe_block() + ": " + detail);
-}
-
 bool run_block() {
   ++counts.blocks;
   counts.threads += block.size;
@@ -171,8 +172,8 @@ bool run_block() {
   switch_to(idle_fiber());
   block.current = nullptr;
   if (!failed && block.alive > 0) {
-    report(cudaErrorLaunchFailure, "divergent threads",
-           "no thread can go on: " + describe_waiting());
+    record_failure(cudaErrorLaunchFailure, "divergent threads",
+                   "no thread can go on: " + describe_waiting());
     failed = true;
   }
   if (failed) {
@@ -181,7 +182,7 @@ bool run_block() {
     return false;
   }
   if (const std::string overrun = check_shared(); !overrun.empty()) {
-    report(cudaErrorLaunchFailure, "shared memory out of bounds", overrun);
+    record_failure(cudaErrorLaunchFailure, "shared memory out of bounds", overrun);
     return false;
   }
   return true;
@@ -226,8 +227,11 @@ void wake(Thread& thread) {
   ready[(ready_head + ready_count++) & kRing] = &thread;
 }
 
-void fail(cudaError_t code, const char* check, const std::string& detail) {
-  report(code, check, detail);
+void record_failure(cudaError_t code, const char* check, const std::string& detail) {
+  report_failure(code, std::string(check) + " in " + describe_block() + ": " + detail);
+}
+
+void end_block() {
   failed = true;
   switch_to(host_fiber);
   __builtin_unreachable();
@@ -244,15 +248,13 @@ int block_barrier(BarrierOp op, bool predicate, Site site) {
     for (int i = 0; i < block.size; ++i) {
       const Thread& other = block.threads[i];
       if (other.state == Thread::State::exited) {
-        fail(cudaErrorLaunchFailure, "divergent barrier",
-             std::to_string(block.alive) + " of " + std::to_string(block.size) +
-                 " threads wait at " + describe(site) + ", " + describe(other) +
-                 " exited without reaching it");
+        diverged(block.alive, site, other);
       }
       if (!same_site(other.site, site)) {
-        fail(cudaErrorLaunchFailure, "divergent barrier",
-             describe(self) + " waits at " + describe(site) + ", " + describe(other) + " at " +
-                 describe(other.site));
+        fail(cudaErrorLaunchFailure, kDivergentBarrier, [&] {
+          return describe(self) + " waits at " + describe(site) + ", " + describe(other) + " at " +
+                 describe(other.site);
+        });
       }
     }
     ++counts.barriers;

@@ -63,8 +63,18 @@ void wake(Thread& thread);  // puts a waiting thread back into the draw
 uint64_t draw();            // the next number of the seeded sequence
 bool random_order();
 
-// Records the failure of a check and never returns: the block, and all work on the device, ends.
-[[noreturn]] void fail(cudaError_t code, const char* check, const std::string& detail);
+// Records the failure of a check in the running block.
+void record_failure(cudaError_t code, const char* check, const std::string& detail);
+[[noreturn]] void end_block();  // for the running thread: nothing after it happens
+
+// Ends the block, and with it all work on the device. The thread's stack is dropped as it is, so
+// that text must not live on it: `detail` is a function that returns it.
+template <class Detail>
+[[noreturn]] void fail(cudaError_t code, const char* check, Detail detail) {
+  record_failure(code, check, detail());
+  end_block();
+}
+
 void report_failure(cudaError_t code, std::string message);  // runtime.cpp keeps the first
 
 std::string describe(const Thread& thread);  // "thread (3,0,0)"

@@ -27,18 +27,12 @@ const void* fault_address = nullptr;
   __sanitizer_start_switch_fiber(nullptr, landing_stack, kStackBytes);
   __sanitizer_finish_switch_fiber(nullptr, nullptr, nullptr);
 #endif
-  const char* check = "illegal address";
-  std::string detail = describe(*block.current) + " touched ";
-  if (const Allocation* a = find_allocation(fault_address); a != nullptr && !a->live) {
-    check = "use after free";
-  }
   if (on_fiber_stack(fault_address)) {
-    check = "stack overflow";
-    detail = describe(*block.current);
-  } else {
-    detail += describe_address(fault_address);
+    fail(cudaErrorIllegalAddress, "stack overflow", [] { return describe(*block.current); });
   }
-  fail(cudaErrorIllegalAddress, check, detail);
+  const Allocation* a = find_allocation(fault_address);
+  fail(cudaErrorIllegalAddress, a != nullptr && !a->live ? "use after free" : "illegal address",
+       [] { return describe(*block.current) + " touched " + describe_address(fault_address); });
 }
 
 // The thread goes on in land(), outside the signal handler, where everything is allowed.

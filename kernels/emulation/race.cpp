@@ -141,11 +141,12 @@ std::string this_access(const Thread& self, const void* address, Access access,
                         : cell.read_warp * 32 + std::countr_zero(cell.read_lanes | 1u << 31);
   const char* did = !earlier_write ? " read" : cell.write_was_atomic ? " updated" : " wrote";
   fail(cudaErrorLaunchFailure,
-       shared_offset(address) >= 0 ? "race in shared memory" : "race in device memory",
-       this_access(self, address, access, caller) + ", " +
-           (other_block ? "another block" : describe(block.threads[other])) + did + " it at " +
-           source_line(earlier_write ? cell.write_caller : cell.read_caller) +
-           ", and nothing orders the two");
+       shared_offset(address) >= 0 ? "race in shared memory" : "race in device memory", [&] {
+         return this_access(self, address, access, caller) + ", " +
+                (other_block ? "another block" : describe(block.threads[other])) + did + " it at " +
+                source_line(earlier_write ? cell.write_caller : cell.read_caller) +
+                ", and nothing orders the two";
+       });
 }
 
 // A library's twin writes device memory unseen; what no longer looks like poison has been written.
@@ -159,16 +160,15 @@ void access_cell(const Thread& self, const char* address, size_t bytes, Access a
   Cell& cell = cell_of(address);
   const auto mask = ((1u << bytes) - 1) << (reinterpret_cast<uintptr_t>(address) & 3);
   const bool shared = shared_offset(address) >= 0;
+  const auto said = [&] { return this_access(self, address, access, caller); };
   if ((cell.usable & mask) != mask) {
     fail(cudaErrorIllegalAddress,
-         shared ? "shared memory out of bounds" : "device memory out of bounds",
-         this_access(self, address, access, caller));
+         shared ? "shared memory out of bounds" : "device memory out of bounds", said);
   }
   if (access != Access::write && (cell.initialised & mask) != mask) {
     if (looks_uninitialised(address, bytes)) {
       fail(cudaErrorLaunchFailure,
-           shared ? "uninitialised shared memory" : "uninitialised device memory",
-           this_access(self, address, access, caller));
+           shared ? "uninitialised shared memory" : "uninitialised device memory", said);
     }
     cell.initialised = static_cast<uint8_t>(cell.initialised | mask);
   }
@@ -230,7 +230,8 @@ void race_access(const void* address, size_t bytes, Access access, const void* c
   const Thread& self = *block.current;
   if (shared_offset(address) < 0 && !in_device_heap(address)) {
     if (private_memory(address)) return;
-    fail(cudaErrorIllegalAddress, "host memory", this_access(self, address, access, caller));
+    fail(cudaErrorIllegalAddress, "host memory",
+         [&] { return this_access(self, address, access, caller); });
   }
   const auto* p = static_cast<const char*>(address);
   for (const char* end = p + bytes; p < end;) {

@@ -33,7 +33,7 @@ unsigned char* place(const char* name, size_t bytes, size_t alignment) {
   top = offset + bytes + kRedZone;
   if (top > sizeof arena) {
     fail(cudaErrorLaunchFailure, "shared memory",
-         std::string(name) + " does not fit: " + std::to_string(bytes) + " bytes");
+         [&] { return std::string(name) + " does not fit: " + std::to_string(bytes) + " bytes"; });
   }
   placed.push_back({name, offset, bytes});
   unsigned char* address = arena + offset;
@@ -62,9 +62,10 @@ void* shared_array(SharedArray& array) {
     size_t total = array.bytes;
     for (size_t i = 1; i < placed.size(); ++i) total += placed[i].bytes;
     if (total > kMaxStaticBytes) {
-      fail(cudaErrorLaunchFailure, "shared memory",
-           std::to_string(total) + " bytes of static arrays with " + array.name +
-               ", the limit is " + std::to_string(kMaxStaticBytes));
+      fail(cudaErrorLaunchFailure, "shared memory", [&] {
+        return std::to_string(total) + " bytes of static arrays with " + array.name +
+               ", the limit is " + std::to_string(kMaxStaticBytes);
+      });
     }
     array.address = place(array.name, array.bytes, array.alignment);
     array.block = blocks;

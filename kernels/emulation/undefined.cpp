@@ -30,12 +30,15 @@ struct OutOfBounds {
 
 using namespace stillpoint::emulation;
 
-void found(cudaError_t code, const char* check, const Place& place, const std::string& detail) {
-  const char* slash = std::strrchr(place.file, '/');
-  const std::string where =
-      " at " + std::string(slash ? slash + 1 : place.file) + ":" + std::to_string(place.line);
-  if (running_on_device()) fail(code, check, describe(*block.current) + where + ": " + detail);
-  report_failure(code, std::string(check) + " in host code" + where + ": " + detail);
+template <class Detail>
+void found(cudaError_t code, const char* check, const Place& place, Detail detail) {
+  const auto where = [&] {
+    const char* slash = std::strrchr(place.file, '/');
+    return " at " + std::string(slash ? slash + 1 : place.file) + ":" + std::to_string(place.line) +
+           ": " + detail();
+  };
+  if (running_on_device()) fail(code, check, [&] { return describe(*block.current) + where(); });
+  report_failure(code, std::string(check) + " in host code" + where());
 }
 
 }  // namespace
@@ -45,13 +48,16 @@ extern "C" {
 void __ubsan_handle_type_mismatch_v1(const Mismatch* data, void* address) {
   const auto alignment = uintptr_t{1} << data->log_alignment;
   const auto value = reinterpret_cast<uintptr_t>(address);
-  found(cudaErrorMisalignedAddress, "misaligned address", data->place,
-        std::string(data->type->name) + " wants " + std::to_string(alignment) +
-            " bytes alignment, the address is " + std::to_string(value % alignment) + " past it");
+  found(cudaErrorMisalignedAddress, "misaligned address", data->place, [&] {
+    return data->type->name + (" wants " + std::to_string(alignment)) +
+           " bytes alignment, the address is " + std::to_string(value % alignment) + " past it";
+  });
 }
 
 void __ubsan_handle_out_of_bounds(const OutOfBounds* data, void* index) {
-  found(cudaErrorIllegalAddress, "index out of bounds", data->place,
-        "index " + std::to_string(reinterpret_cast<intptr_t>(index)) + " of " + data->array->name);
+  found(cudaErrorIllegalAddress, "index out of bounds", data->place, [&] {
+    return "index " + std::to_string(reinterpret_cast<intptr_t>(index)) + " of " +
+           data->array->name;
+  });
 }
 }

@@ -9,8 +9,6 @@
 namespace stillpoint::emulation {
 namespace {
 
-constexpr const char* kWrongMask = "wrong warp mask";
-
 std::string hex(unsigned mask) {
   char text[16];
   std::snprintf(text, sizeof text, "0x%08x", mask);
@@ -93,6 +91,14 @@ void complete(int warp, const Meeting& meeting, WarpOp op) {
   }
 }
 
+template <class Why>
+[[noreturn]] void wrong(const Thread& self, Why why) {
+  fail(cudaErrorLaunchFailure, "wrong warp mask", [&] {
+    return describe(self) + " calls " + name_of(self.op) + " at " + describe(self.site) +
+           " with mask " + hex(self.mask) + why();
+  });
+}
+
 // The meeting that this lane belongs to, or a new one.
 Meeting& join(Warp& warp, const Thread& self) {
   for (int i = 0; i < warp.open; ++i) {
@@ -100,10 +106,10 @@ Meeting& join(Warp& warp, const Thread& self) {
     if (meeting.mask != self.mask) continue;
     const Thread& other = block.thread_of(self.warp(), std::countr_zero(meeting.arrived));
     if (other.op != self.op || (self.op != WarpOp::sync && !same_site(other.site, self.site))) {
-      fail(cudaErrorLaunchFailure, kWrongMask,
-           describe(self) + " calls " + name_of(self.op) + " at " + describe(self.site) +
-               " with mask " + hex(self.mask) + ", " + describe(other) + " calls " +
-               name_of(other.op) + " at " + describe(other.site) + " with the same mask");
+      wrong(self, [&] {
+        return ", " + describe(other) + " calls " + name_of(other.op) + " at " +
+               describe(other.site) + " with the same mask";
+      });
     }
     return meeting;
   }
@@ -144,19 +150,20 @@ uint64_t warp_operation(WarpOp op, unsigned mask, uint64_t value, int argument, 
   const unsigned named = mask & warp.present, bit = 1u << self.lane();
   self.op = op, self.mask = mask, self.site = site;
   self.value = value, self.argument = argument, self.width = width;
-  const auto wrong = [&](const std::string& why) {
-    fail(cudaErrorLaunchFailure, kWrongMask,
-         describe(self) + " calls " + name_of(op) + " at " + describe(site) + " with mask " +
-             hex(mask) + why);
-  };
-  if ((mask & bit) == 0)
-    wrong(", which leaves itself out (lane " + std::to_string(self.lane()) + ")");
+  if ((mask & bit) == 0) {
+    wrong(self,
+          [&] { return ", which leaves itself out (lane " + std::to_string(self.lane()) + ")"; });
+  }
   if ((named & warp.exited) != 0) {
-    wrong(", which names lane " + std::to_string(std::countr_zero(named & warp.exited)) +
-          ": that lane has exited");
+    wrong(self, [&] {
+      return ", which names lane " + std::to_string(std::countr_zero(named & warp.exited)) +
+             ": that lane has exited";
+    });
   }
   if (width < 1 || width > 32 || (width & (width - 1)) != 0) {
-    wrong(" and width " + std::to_string(width) + ": it must be a power of two up to 32");
+    wrong(self, [&] {
+      return " and width " + std::to_string(width) + ": it must be a power of two up to 32";
+    });
   }
   self.state = Thread::State::in_warp_operation;
   Meeting& meeting = join(warp, self);
@@ -180,11 +187,12 @@ void thread_exits_warp(Thread& thread) {
     const Meeting& meeting = warp.meetings[i];
     if ((meeting.mask & bit) == 0) continue;
     const Thread& other = block.thread_of(thread.warp(), std::countr_zero(meeting.arrived));
-    fail(cudaErrorLaunchFailure, kWrongMask,
-         std::to_string(std::popcount(meeting.arrived)) + " lanes wait in " + name_of(other.op) +
-             " at " + describe(other.site) + " with mask " + hex(meeting.mask) + ", " +
-             describe(thread) + " (lane " + std::to_string(thread.lane()) +
-             ") exited without reaching it");
+    fail(cudaErrorLaunchFailure, "wrong warp mask", [&] {
+      return std::to_string(std::popcount(meeting.arrived)) + " lanes wait in " +
+             name_of(other.op) + " at " + describe(other.site) + " with mask " + hex(meeting.mask) +
+             ", " + describe(thread) + " (lane " + std::to_string(thread.lane()) +
+             ") exited without reaching it";
+    });
   }
 }
 
@@ -195,7 +203,8 @@ void atomic_access(const void* address, size_t bytes, const void* caller) {
 unsigned active_mask() { return 1u << block.current->lane(); }
 
 void trap(Site site) {
-  fail(cudaErrorLaunchFailure, "trap", describe(*block.current) + " at " + describe(site));
+  fail(cudaErrorLaunchFailure, "trap",
+       [&] { return describe(*block.current) + " at " + describe(site); });
 }
 
 }  // namespace stillpoint::emulation
