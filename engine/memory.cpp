@@ -52,9 +52,7 @@ class Arena {
       p = from_system(size);
       stats_.reserved += size;
     }
-    STILLPOINT_POISON(p, size);
-    STILLPOINT_UNPOISON(p, bytes);
-    set_canary(p, bytes);
+    mark_taken(p, bytes, size);
     stats_.live += size;
     stats_.allocations += 1;
     if (stats_.live > stats_.peak) stats_.peak = stats_.live;
@@ -64,9 +62,7 @@ class Arena {
   void give_back(void* p, int64_t bytes) noexcept {
     const std::lock_guard lock(mutex_);
     const int64_t size = rounded(bytes + kCanaryBytes);
-    check_canary(p, bytes);
-    poison_contents(p, bytes);
-    STILLPOINT_POISON(p, size);
+    mark_returned(p, bytes, size);
     stats_.live -= size;
     free_[size].push_back(p);
   }
@@ -108,19 +104,34 @@ class Arena {
     }
   }
 
-  // A canary catches writes past the end of a block where no sanitizer does. Device memory cannot
-  // be read from the host; the emulated driver guards it.
-  void set_canary(void* p, int64_t bytes) {
-    if (kCanaryBytes == 0 || device_ == Device::cuda) return;
-    char* end = static_cast<char*>(p) + bytes;
-    STILLPOINT_UNPOISON(end, kCanaryBytes);
-    std::memset(end, kCanary, kCanaryBytes);
-    STILLPOINT_POISON(end, kCanaryBytes);
+  // What is read from a fresh or freed block is NaN, not last step's numbers; what is touched past
+  // its end is reported. On the device it is the emulated driver that sees to it, when the work
+  // already queued on the block is done.
+  void mark_taken(void* p, int64_t bytes, int64_t size) {
+    if (device_ == Device::cuda) {
+      cuda::take_block(p, bytes, size);
+      return;
+    }
+    STILLPOINT_POISON(p, size);
+    STILLPOINT_UNPOISON(p, bytes + kCanaryBytes);
+    std::memset(static_cast<char*>(p) + bytes, kCanary, kCanaryBytes);
+    STILLPOINT_POISON(static_cast<char*>(p) + bytes, kCanaryBytes);
   }
-  void check_canary(void* p, int64_t bytes) noexcept {
-    if (kCanaryBytes == 0 || device_ == Device::cuda) return;
-    const unsigned char* end = static_cast<unsigned char*>(p) + bytes;
-    STILLPOINT_UNPOISON(end, kCanaryBytes);
+  void mark_returned(void* p, int64_t bytes, int64_t size) noexcept {
+    if (device_ == Device::cuda) {
+      cuda::return_block(p, size);
+      return;
+    }
+    if (kCanaryBytes > 0) {
+      STILLPOINT_UNPOISON(p, size);
+      check_canary(p, bytes);
+      std::memset(p, 0xFF, static_cast<size_t>(bytes));
+    }
+    STILLPOINT_POISON(p, size);
+  }
+
+  static void check_canary(const void* p, int64_t bytes) noexcept {
+    const unsigned char* end = static_cast<const unsigned char*>(p) + bytes;
     for (int64_t i = 0; i < kCanaryBytes; ++i) {
       if (end[i] == kCanary) continue;
       std::fprintf(stderr,
@@ -128,16 +139,6 @@ class Arena {
                    static_cast<long long>(i), static_cast<long long>(bytes));
       std::abort();
     }
-  }
-  // What is read from a freed or fresh block is NaN, not last step's numbers.
-  void poison_contents([[maybe_unused]] void* p, [[maybe_unused]] int64_t bytes) noexcept {
-#if defined(STILLPOINT_CUDA_EMULATED)
-    if (device_ == Device::cpu) {
-      std::memset(p, 0xFF, static_cast<size_t>(bytes));
-    } else {
-      cuda::fill_bytes(p, 0xFF, bytes);
-    }
-#endif
   }
 
   const Device device_;

@@ -102,6 +102,21 @@ void* allocate(int64_t bytes) {
 
 void free(void* p) { STILLPOINT_CUDA_CHECK(cudaFree(p)); }
 
+void take_block([[maybe_unused]] void* p, [[maybe_unused]] int64_t bytes,
+                [[maybe_unused]] int64_t capacity) {
+#if defined(STILLPOINT_CUDA_EMULATED)
+  STILLPOINT_CUDA_CHECK(emulation::take_block(stream(), p, static_cast<size_t>(bytes),
+                                              static_cast<size_t>(capacity)));
+#endif
+}
+
+void return_block([[maybe_unused]] void* p, [[maybe_unused]] int64_t capacity) noexcept {
+#if defined(STILLPOINT_CUDA_EMULATED)
+  // After a failure nothing runs any more, and whoever synchronises next is told of it.
+  (void)emulation::return_block(stream(), p, static_cast<size_t>(capacity));
+#endif
+}
+
 void copy_to_device(void* device, const void* host, int64_t bytes) {
   if (bytes == 0) return;
   STILLPOINT_CUDA_CHECK(

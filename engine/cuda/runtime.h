@@ -28,6 +28,10 @@ void synchronize();
 
 void* allocate(int64_t bytes);
 void free(void* p);
+// Tell the emulated driver which part of an allocation is in use, from the stream's turn on; a real
+// device is told nothing.
+void take_block(void* p, int64_t bytes, int64_t capacity);
+void return_block(void* p, int64_t capacity) noexcept;
 // Copies wait for all queued work before and until they are done themselves.
 void copy_to_device(void* device, const void* host, int64_t bytes);
 void copy_to_host(void* host, const void* device, int64_t bytes);

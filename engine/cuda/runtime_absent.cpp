@@ -19,6 +19,8 @@ cusparseContext* cusparse_handle() { absent(); }
 void synchronize() { absent(); }
 void* allocate(int64_t) { absent(); }
 void free(void*) { absent(); }
+void take_block(void*, int64_t, int64_t) { absent(); }
+void return_block(void*, int64_t) noexcept {}
 void copy_to_device(void*, const void*, int64_t) { absent(); }
 void copy_to_host(void*, const void*, int64_t) { absent(); }
 void copy_on_device(void*, const void*, int64_t) { absent(); }

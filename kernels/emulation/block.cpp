@@ -26,7 +26,7 @@ unsigned ready_head = 0, ready_count = 0;
 
 std::array<Fiber, kMaxThreads + 1> fibers;
 size_t fibers_made = 0;
-std::vector<Fiber*> idle;
+auto& idle = *new std::vector<Fiber*>;
 Fiber* running = &host_fiber;
 Thread* handed_over = nullptr;  // a fresh thread for the fiber that is switched to
 bool failed = false;

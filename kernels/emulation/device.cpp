@@ -10,7 +10,8 @@
 namespace stillpoint::emulation {
 namespace {
 
-std::vector<std::unique_ptr<CUstream_st>> streams;  // the first is the legacy default stream
+auto& streams =
+    *new std::vector<std::unique_ptr<CUstream_st>>;  // the first is the legacy default stream
 uint64_t marks = 0;
 
 std::vector<std::unique_ptr<CUstream_st>>& all_streams() {
@@ -148,7 +149,7 @@ void drop_pending() {
 }
 
 std::recursive_mutex& api_mutex() {
-  static std::recursive_mutex mutex;
+  static auto& mutex = *new std::recursive_mutex;
   return mutex;
 }
 

@@ -41,6 +41,12 @@ void set_memory_limit(size_t bytes);
 // there was none. cudaGetErrorString() says the same.
 const std::string& last_error_message();
 
+// For an allocator that cuts memory from cudaMalloc into blocks. When the stream's turn comes, the
+// block holds NaN, unwritten, and what follows its `bytes` up to `capacity` is a red zone; or,
+// given back, all of it is out of bounds.
+cudaError_t take_block(cudaStream_t stream, void* block, size_t bytes, size_t capacity);
+cudaError_t return_block(cudaStream_t stream, void* block, size_t capacity);
+
 // Puts work done by host code in place of the device (a library's twin) on a stream. It may read
 // and write device memory, and runs when the stream's turn comes.
 cudaError_t enqueue(cudaStream_t stream, const char* name, std::function<void()> work);

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -26,10 +27,19 @@ struct Range {
   size_t bytes;
 };
 
+struct Block {
+  char* address;
+  size_t bytes, capacity;
+};
+
 char* base = nullptr;
 char* top = nullptr;
-std::map<uintptr_t, Allocation> allocations;  // by address; freed ones too, for messages
-std::vector<Range> open_ranges;               // the live allocations' pages, joined
+// Never destroyed, here and in the other files: static objects of a program may free what they hold
+// after any order of destruction.
+auto& allocations =
+    *new std::map<uintptr_t, Allocation>;        // by address; freed ones too, for messages
+auto& blocks = *new std::map<uintptr_t, Block>;  // parts of allocations, likewise
+auto& open_ranges = *new std::vector<Range>;     // the live allocations' pages, joined
 bool ranges_stale = true;
 bool accessible = false;
 size_t in_use = 0, limit = kDeviceBytes;
@@ -60,6 +70,15 @@ void set_access(bool allowed) {
 
 // The bytes after the allocation's end that are its red zone.
 size_t tail_bytes(const Allocation& a) { return paged_bytes(a.bytes) - kRedZone - a.bytes; }
+
+// "8 bytes past the end of"
+std::string describe_offset(const void* address, const char* begin, size_t bytes) {
+  const auto offset = static_cast<const char*>(address) - begin;
+  const auto size = static_cast<ptrdiff_t>(bytes);
+  if (offset < 0) return std::to_string(-offset) + " bytes before the start of";
+  if (offset >= size) return std::to_string(offset - size) + " bytes past the end of";
+  return "byte " + std::to_string(offset) + " of";
+}
 
 }  // namespace
 
@@ -96,11 +115,32 @@ bool free_device(void* address) {
   a.live = false;
   in_use -= a.bytes;
   ranges_stale = true;
+  const auto key = reinterpret_cast<uintptr_t>(address);
+  blocks.erase(blocks.lower_bound(key), blocks.lower_bound(key + a.bytes));
   asan_poison(pages_of(a), paged_bytes(a.bytes));
   race_mark(a.address, a.bytes, Memory::unusable);
   mprotect(pages_of(a), paged_bytes(a.bytes), PROT_NONE);
   madvise(pages_of(a), paged_bytes(a.bytes), MADV_DONTNEED);
   return true;
+}
+
+void open_block(void* address, size_t bytes, size_t capacity) {
+  char* p = static_cast<char*>(address);
+  asan_unpoison(p, capacity);
+  std::memset(p, kPoison, bytes);
+  fill_red_zone(p + bytes, capacity - bytes);
+  asan_poison(p + bytes, capacity - bytes);
+  race_mark(p, bytes, Memory::uninitialised);
+  race_mark(p + bytes, capacity - bytes, Memory::unusable);
+  blocks[reinterpret_cast<uintptr_t>(p)] = {p, bytes, capacity};
+}
+
+void close_block(void* address, size_t capacity) {
+  asan_unpoison(address, capacity);
+  std::memset(address, kPoison, capacity);
+  asan_poison(address, capacity);
+  race_mark(address, capacity, Memory::unusable);
+  blocks.erase(reinterpret_cast<uintptr_t>(address));
 }
 
 bool in_device_heap(const void* address) {
@@ -140,6 +180,13 @@ std::string check_red_zones() {
       return "written " + describe_address(written);
     }
   }
+  for (const auto& [key, b] : blocks) {
+    const char* written =
+        find_written(b.address + b.bytes, std::min(b.capacity - b.bytes, kRedZone));
+    if (written == nullptr) continue;
+    fill_red_zone(b.address + b.bytes, b.capacity - b.bytes);
+    return "written " + describe_address(written);
+  }
   return "";
 }
 
@@ -150,13 +197,18 @@ std::string describe_address(const void* address) {
     std::snprintf(text, sizeof text, "%p, outside device memory", address);
     return text;
   }
-  const auto offset = static_cast<const char*>(address) - a->address;
-  const auto size = static_cast<ptrdiff_t>(a->bytes);
-  std::string text = offset < 0       ? std::to_string(-offset) + " bytes before the start of"
-                     : offset >= size ? std::to_string(offset - size) + " bytes past the end of"
-                                      : "byte " + std::to_string(offset) + " of";
-  return text + (a->live ? " device allocation " : " freed device allocation ") +
-         std::to_string(a->number) + " (" + std::to_string(a->bytes) + " bytes)";
+  const std::string allocation = std::string(a->live ? "device" : "freed device") + " allocation " +
+                                 std::to_string(a->number) + " (" + std::to_string(a->bytes) +
+                                 " bytes)";
+  const auto after = blocks.upper_bound(reinterpret_cast<uintptr_t>(address));
+  if (after != blocks.begin()) {
+    const Block& b = std::prev(after)->second;
+    if (static_cast<const char*>(address) < b.address + b.capacity) {
+      return describe_offset(address, b.address, b.bytes) + " a block of " +
+             std::to_string(b.bytes) + " bytes in " + allocation;
+    }
+  }
+  return describe_offset(address, a->address, a->bytes) + " " + allocation;
 }
 
 DeviceAccess::DeviceAccess(bool allowed) : before_(accessible) { set_access(allowed); }

@@ -40,7 +40,7 @@ struct Page {
   std::unique_ptr<Cell[]> cells;
   Memory state = Memory::unusable;  // of all of it, while there are no cells
 };
-std::vector<Page> device_pages;
+auto& device_pages = *new std::vector<Page>;
 Cell shared_cells[kSharedArenaBytes / 4];
 
 Page& page_of(const void* address) {

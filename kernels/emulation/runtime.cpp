@@ -16,11 +16,12 @@
 namespace stillpoint::emulation {
 namespace {
 
-struct {
+struct Errors {
   cudaError_t failed = cudaSuccess;  // ends all work until reset()
   cudaError_t last = cudaSuccess;    // of one call
   std::string first_message, last_message;
-} errors;
+};
+auto& errors = *new Errors;
 
 uint64_t seed_from_environment() {
   const char* text = std::getenv("STILLPOINT_EMULATION_SEED");
@@ -29,7 +30,7 @@ uint64_t seed_from_environment() {
 [[maybe_unused]] const bool seeded = (set_seed(seed_from_environment()), true);
 
 std::map<const void*, size_t>& dynamic_shared_limits() {
-  static std::map<const void*, size_t> limits;
+  static auto& limits = *new std::map<const void*, size_t>;
   return limits;
 }
 
@@ -59,6 +60,18 @@ void run_kernel(const Launch& launch) {
     report_failure(cudaErrorIllegalAddress, "device memory out of bounds in kernel " +
                                                 function_name(launch.kernel) + ": " + overrun);
   }
+}
+
+cudaError_t submit_block(const char* call, cudaStream_t handle, const void* address,
+                         size_t capacity, std::function<void()> work) {
+  const std::lock_guard lock(api_mutex());
+  if (failure() != cudaSuccess) return failure();
+  CUstream_st* stream = find_stream(handle);
+  if (stream == nullptr || !inside_one_allocation(address, capacity)) {
+    return error(cudaErrorInvalidValue, std::string(call) + ": no such stream or block");
+  }
+  submit(stream, {.run = std::move(work)});
+  return cudaSuccess;
 }
 
 }  // namespace
@@ -106,6 +119,16 @@ cudaError_t enqueue_kernel(Launch launch, cudaStream_t handle) {
   }
   submit(stream, {.run = [launch = std::move(launch)] { run_kernel(launch); }});
   return cudaSuccess;
+}
+
+cudaError_t take_block(cudaStream_t handle, void* address, size_t bytes, size_t capacity) {
+  return submit_block("take_block", handle, address, capacity,
+                      [=] { open_block(address, bytes, capacity); });
+}
+
+cudaError_t return_block(cudaStream_t handle, void* address, size_t capacity) {
+  return submit_block("return_block", handle, address, capacity,
+                      [=] { close_block(address, capacity); });
 }
 
 cudaError_t enqueue(cudaStream_t handle, const char* name, std::function<void()> work) {
@@ -157,7 +180,7 @@ cudaError_t cudaFree(void* pointer) {
 }
 
 static std::set<void*>& pinned() {
-  static std::set<void*> blocks;
+  static auto& blocks = *new std::set<void*>;
   return blocks;
 }
 
@@ -201,7 +224,7 @@ cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute
 }
 
 cudaError_t cudaFuncGetName(const char** name, const void* kernel) {
-  static std::map<const void*, std::string> names;
+  static auto& names = *new std::map<const void*, std::string>;
   const std::lock_guard lock(api_mutex());
   *name = (names[kernel] = function_name(kernel)).c_str();
   return cudaSuccess;

@@ -23,7 +23,7 @@ struct Placed {
 
 // Not thread_local and not static per array: AddressSanitizer gives those no red zones.
 alignas(64) unsigned char arena[kSharedArenaBytes];
-std::vector<Placed> placed;
+auto& placed = *new std::vector<Placed>;
 size_t top = 0;
 uint64_t blocks = 0;
 

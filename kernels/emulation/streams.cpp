@@ -15,7 +15,7 @@ namespace stillpoint::emulation {
 namespace {
 
 std::set<CUevent_st*>& events() {
-  static std::set<CUevent_st*> all;
+  static auto& all = *new std::set<CUevent_st*>;
   return all;
 }
 

@@ -62,7 +62,7 @@ std::string ask_addr2line(const void* address, const char* options) {
 }
 
 const std::string& addr2line(const void* address, const char* options) {
-  static std::map<std::pair<const void*, std::string>, std::string> known;
+  static auto& known = *new std::map<std::pair<const void*, std::string>, std::string>;
   const auto [entry, fresh] = known.try_emplace({address, options});
   if (fresh) entry->second = ask_addr2line(address, options);
   return entry->second;
