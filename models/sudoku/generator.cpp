@@ -72,12 +72,13 @@ void put_back(Board& givens, const Board& solution, int count, Philox& random) {
   }
 }
 
-void check_options(const GeneratorOptions& options) {
+void check_options(const GeneratorOptions& options, int64_t index) {
   const int box = options.geometry.box;
   check<ShapeError>(box >= kMinBox && box <= kMaxBox, "generate: box size {}; wanted {} to {}", box,
                     kMinBox, kMaxBox);
   check<OptionError>(options.minimal_share >= 0 && options.minimal_share <= 1,
                      "generate: minimal_share {}; wanted 0 to 1", options.minimal_share);
+  check<OptionError>(index >= 0, "generate: puzzle number {}; wanted 0 or more", index);
   check<OptionError>(options.most_extra >= 0, "generate: most_extra {}; wanted 0 or more",
                      options.most_extra);
 }
@@ -85,8 +86,9 @@ void check_options(const GeneratorOptions& options) {
 }  // namespace
 
 GeneratedPuzzle generate(const GeneratorOptions& options, int64_t index) {
-  check_options(options);
-  Philox random(options.seed, static_cast<uint64_t>(index));
+  check_options(options, index);
+  const uint64_t half = options.use == PuzzleUse::training ? 0 : uint64_t{1} << 63;
+  Philox random(options.seed, half + static_cast<uint64_t>(index));
   GeneratedPuzzle puzzle;
   puzzle.solution = solved_grid(options.geometry, random);
   puzzle.givens = minimal_puzzle(puzzle.solution, random);
@@ -100,7 +102,7 @@ GeneratedPuzzle generate(const GeneratorOptions& options, int64_t index) {
 
 std::vector<GeneratedPuzzle> generate(const GeneratorOptions& options, int64_t begin,
                                       int64_t count) {
-  check_options(options);
+  check_options(options, begin);
   check<OptionError>(count >= 0, "generate: {} puzzles; wanted 0 or more", count);
   std::vector<GeneratedPuzzle> puzzles(static_cast<size_t>(count));
   kernels::parallel_for(count, 1, [&](int64_t first, int64_t last) {

@@ -13,9 +13,13 @@ enum class PuzzleKind {
   ordinary,  // a minimal puzzle with some givens put back
 };
 
+// The two never share a puzzle, whatever their seeds.
+enum class PuzzleUse { training, evaluation };
+
 struct GeneratorOptions {
   Geometry geometry = {};
   uint64_t seed = 1;
+  PuzzleUse use = PuzzleUse::training;
   double minimal_share = 1;  // in [0, 1]; the others are ordinary
   int most_extra = 30;  // an ordinary puzzle gets 0 to this many givens back, all equally likely
 };
@@ -26,7 +30,7 @@ struct GeneratedPuzzle {
 };
 
 // Puzzle number index of the endless sequence that the options name. Its draws are its own
-// (Philox stream index), so that it depends on neither the puzzles before it nor the threads.
+// (a Philox stream), so that it depends on neither the puzzles before it nor the threads.
 //
 // A solved grid comes from three independent random boxes on the diagonal and a search that guesses
 // in random order; givens then go in random order while the solution stays the only one. Removing

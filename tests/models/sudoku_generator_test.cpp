@@ -77,6 +77,14 @@ TEST(Generator, PuzzleIsTheSameAtAnyThreadCountAndInAnySlice) {
   EXPECT_NE(generate({.seed = 8, .minimal_share = 0.5}, 13).solution, alone.solution);
 }
 
+TEST(Generator, EvaluationPuzzlesAreOthersThanThoseOfTraining) {
+  std::set<std::string> training;
+  for (const auto& puzzle : generate({.seed = 1}, 0, 50)) training.insert(to_string(puzzle.givens));
+  for (const auto& puzzle : generate({.seed = 1, .use = PuzzleUse::evaluation}, 0, 50)) {
+    EXPECT_FALSE(training.contains(to_string(puzzle.givens)));
+  }
+}
+
 TEST(Generator, NoValueIsPreferredAnywhere) {
   // A cell off the diagonal boxes, filled by the search: chi-square with 8 degrees of freedom.
   constexpr int kPuzzles = 4500;
@@ -97,6 +105,7 @@ TEST(Generator, RefusesOptionsThatMeanNothing) {
   EXPECT_THROW(generate({.most_extra = -1}, 0), Error);
   EXPECT_THROW(generate({.geometry = {7}}, 0), Error);
   EXPECT_THROW(generate({}, 0, -1), Error);
+  EXPECT_THROW(generate({}, -1), Error);
 }
 
 }  // namespace

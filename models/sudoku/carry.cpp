@@ -1,0 +1,155 @@
+#include "models/sudoku/carry.h"
+
+#include <algorithm>
+#include <numeric>
+#include <span>
+#include <utility>
+
+#include "engine/autograd.h"
+#include "engine/error.h"
+#include "engine/ops.h"
+#include "models/sudoku/evaluate.h"
+
+namespace stillpoint::sudoku {
+namespace {
+
+// A stream of its own, far from those of the puzzles, which are numbered from 0 and from 2^63.
+constexpr uint64_t kPoolStream = ~uint64_t{0};
+
+void check_options(const CarryOptions& o) {
+  check<OptionError>(o.boards >= 1, "carry: {} boards; wanted 1 or more", o.boards);
+  check<OptionError>(o.slice >= 1, "carry: slices of {}; wanted 1 or more", o.slice);
+  check<OptionError>(o.window >= 1, "carry: a window of {}; wanted 1 or more", o.window);
+  check<OptionError>(o.segments >= 1, "carry: {} segments; wanted 1 or more", o.segments);
+  check<OptionError>(o.leave >= 0 && o.leave <= 1, "carry: leave {}; wanted 0 to 1", o.leave);
+}
+
+template <class T>
+std::span<const T> part(const std::vector<T>& all, int64_t begin, int64_t size) {
+  return std::span(all).subspan(static_cast<size_t>(begin), static_cast<size_t>(size));
+}
+
+}  // namespace
+
+CarryPool::CarryPool(const CarryOptions& options) : options_(options) {
+  check_options(options);
+  const auto boards = static_cast<size_t>(options.boards);
+  state_.puzzles.resize(boards);
+  state_.ages.resize(boards);
+  state_.fresh.resize(boards);
+  givens_.resize(boards);
+  solutions_.resize(boards);
+  std::vector<int64_t> slots(boards);
+  std::iota(slots.begin(), slots.end(), 0);
+  draw(slots);
+  Philox random(options.puzzles.seed, kPoolStream);
+  for (int32_t& age : state_.ages) {
+    age = static_cast<int32_t>(random.below(static_cast<uint32_t>(options.segments)));
+  }
+  state_.random = random.state();
+}
+
+// Puts the generator's next puzzles into the slots.
+void CarryPool::draw(const std::vector<int64_t>& slots) {
+  const auto count = static_cast<int64_t>(slots.size());
+  const auto puzzles = generate(options_.puzzles, state_.next_puzzle, count);
+  for (size_t k = 0; k < slots.size(); ++k) {
+    const auto slot = static_cast<size_t>(slots[k]);
+    givens_[slot] = puzzles[k].givens;
+    solutions_[slot] = puzzles[k].solution;
+    state_.puzzles[slot] = state_.next_puzzle + static_cast<int64_t>(k);
+    state_.ages[slot] = 0;
+    state_.fresh[slot] = 1;
+  }
+  state_.next_puzzle += count;
+}
+
+// The carried states, where a board is fresh the start of the network, which learns from it.
+Tensor CarryPool::window_start(const SymbolNet& net, int64_t begin, int64_t size) const {
+  const auto fresh = part(state_.fresh, begin, size);
+  const Shape shape{size, state_.states.dim(1), state_.states.dim(2)};
+  const Tensor carried = state_.states.alias(shape, begin * shape[1] * shape[2]);
+  const auto starting = std::count(fresh.begin(), fresh.end(), 1);
+  if (starting == 0) return carried;
+  if (starting == size) return net.start(size);
+  std::vector<float> from_start;
+  for (const int32_t f : fresh)
+    from_start.insert(from_start.end(), static_cast<size_t>(shape[1]), static_cast<float>(f));
+  const Tensor start = Tensor::from(from_start, {size, shape[1], 1}).to(carried.device());
+  return ops::add(ops::mul(net.start(size), start),
+                  ops::mul(carried, ops::affine(start, -1.0, 1.0)));
+}
+
+// One slice through one window and back. Returns its part of the mean loss.
+double CarryPool::window(const SymbolNet& net, int64_t begin, int64_t size,
+                         std::vector<char>& solved) {
+  const Device device = net.initial.device();
+  const Tensor x = clues(part(givens_, begin, size), device);
+  const Tensor target = digits(part(solutions_, begin, size), device);
+  Tensor h = window_start(net, begin, size);
+  Tensor logits, loss;
+  for (int k = 0; k < options_.window; ++k) {
+    h = net.refine(h, x);
+    logits = net.logits(h);
+    const Tensor here = ops::cross_entropy(logits, target);
+    loss = k == 0 ? here : ops::add(loss, here);
+  }
+  const double share = static_cast<double>(size) / static_cast<double>(options_.boards);
+  loss = ops::affine(loss, share / options_.window);
+  backward(loss);
+  state_.states.alias(h.shape(), begin * h.dim(1) * h.dim(2)).assign(h);
+
+  const std::vector<int32_t> answer = likeliest(logits), wanted = target.to_vector<int32_t>();
+  const auto cells = static_cast<size_t>(target.dim(1));
+  for (size_t b = 0; b < static_cast<size_t>(size); ++b) {
+    const auto first = static_cast<ptrdiff_t>(b * cells);
+    solved[static_cast<size_t>(begin) + b] =
+        std::equal(answer.begin() + first, answer.begin() + first + static_cast<ptrdiff_t>(cells),
+                   wanted.begin() + first);
+  }
+  return loss.item();
+}
+
+CarryReport CarryPool::step(const SymbolNet& net) {
+  if (!state_.states.defined()) {
+    state_.states = Tensor::zeros({options_.boards, net.factors.cols(), net.options.channels},
+                                  {.device = net.initial.device()});
+  }
+  CarryReport report;
+  std::vector<char> solved(static_cast<size_t>(options_.boards));
+  for (int64_t begin = 0; begin < options_.boards; begin += options_.slice) {
+    const int64_t size = std::min(options_.slice, options_.boards - begin);
+    report.loss += window(net, begin, size, solved);
+  }
+  Philox random = Philox::from_state(state_.random);
+  std::vector<int64_t> leaving;
+  for (size_t slot = 0; slot < solved.size(); ++slot) {
+    const bool lucky = random.uniform() < options_.leave;
+    report.solved += solved[slot];
+    state_.fresh[slot] = 0;
+    if (++state_.ages[slot] >= options_.segments || (solved[slot] != 0 && lucky)) {
+      leaving.push_back(static_cast<int64_t>(slot));
+    }
+  }
+  state_.random = random.state();
+  draw(leaving);
+  report.replaced = static_cast<int64_t>(leaving.size());
+  return report;
+}
+
+void CarryPool::restore(State state) {
+  const auto boards = static_cast<size_t>(options_.boards);
+  check<ShapeError>(state.puzzles.size() == boards && state.ages.size() == boards &&
+                        state.fresh.size() == boards &&
+                        (!state.states.defined() || state.states.dim(0) == options_.boards),
+                    "carry: a state of {} boards for a pool of {}", state.puzzles.size(),
+                    options_.boards);
+  state_ = std::move(state);
+  for (size_t slot = 0; slot < boards; ++slot) {
+    const GeneratedPuzzle puzzle = generate(options_.puzzles, state_.puzzles[slot]);
+    givens_[slot] = puzzle.givens;
+    solutions_[slot] = puzzle.solution;
+  }
+}
+
+}  // namespace stillpoint::sudoku

@@ -1,0 +1,65 @@
+// Training by carry. A pool of boards keeps the states that the network has refined them to. One
+// step refines every board a few times more, with a loss after each refinement, differentiates
+// through this window alone and carries the new states on, detached. So the network learns to go on
+// from states far beyond the window, at the memory of the window. A board leaves after a number of
+// windows, or sooner by chance once it is solved, so that hard boards stay longer.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/random.h"
+#include "models/sudoku/generator.h"
+#include "models/sudoku/symbol_net.h"
+
+namespace stillpoint::sudoku {
+
+struct CarryOptions {
+  GeneratorOptions puzzles = {.minimal_share = 0.7};
+  int64_t boards = 64;  // in the pool
+  int64_t slice = 8;    // refined together: sets memory, and the order in which gradients add up
+  int window = 4;       // refinements a step
+  int segments = 12;    // windows after which a board leaves
+  double leave = 0.3;   // probability of leaving after a window that ends solved
+};
+
+// What one window gave.
+struct CarryReport {
+  double loss = 0;       // mean over boards, refinements and cells
+  int64_t solved = 0;    // boards whose every cell was right at the end of the window
+  int64_t replaced = 0;  // boards that left afterwards
+};
+
+class CarryPool {
+ public:
+  // Boards start at staggered ages, so that they do not all leave together. Throws OptionError on
+  // options that leave nothing to do.
+  explicit CarryPool(const CarryOptions& options);
+
+  // One window for every board, on the device of `net`: adds the gradient of the mean loss to its
+  // parameters, carries the states on and replaces the boards that leave.
+  CarryReport step(const SymbolNet& net);
+
+  // Everything that decides the steps to come. Boards are made again from their indices.
+  struct State {
+    std::vector<int64_t> puzzles;  // [boards] indices into the generator's sequence
+    std::vector<int32_t> ages;     // [boards] windows so far, the staggering at the start included
+    std::vector<int32_t> fresh;    // [boards] 1: the next window begins at the network's start
+    Tensor states;  // [boards, candidates, channels]; undefined before the first step
+    int64_t next_puzzle = 0;
+    Philox::State random = {};
+  };
+  const State& state() const { return state_; }
+  void restore(State state);  // throws ShapeError unless it is one of a pool with these options
+
+ private:
+  void draw(const std::vector<int64_t>& slots);
+  Tensor window_start(const SymbolNet& net, int64_t begin, int64_t size) const;
+  double window(const SymbolNet& net, int64_t begin, int64_t size, std::vector<char>& solved);
+
+  CarryOptions options_;
+  State state_;
+  std::vector<Board> givens_, solutions_;  // [boards]
+};
+
+}  // namespace stillpoint::sudoku

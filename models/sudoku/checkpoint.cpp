@@ -1,0 +1,176 @@
+// Checkpoints of SymbolNet and its training. Tensors: "model.NAME" are the weights, "optim.NAME"
+// the optimiser's state, averaged weights among it, "pool.states" the carried states. Metadata:
+// "format", and as JSON texts "net", "train" and "pool".
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+
+#include "engine/io/safetensors.h"
+#include "engine/parameters.h"
+#include "models/sudoku/trainer.h"
+
+namespace stillpoint::sudoku {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using Path = std::filesystem::path;
+
+constexpr const char* kFormat = "stillpoint.sudoku.symbol.1";
+constexpr const char* kModel = "model.";
+constexpr const char* kAverage = "optim.average.";
+
+Json to_json(const SymbolNetOptions& o) {
+  return {{"box", o.geometry.box}, {"channels", o.channels}};
+}
+
+Json to_json(const TrainOptions& o) {
+  return {{"seed", o.seed},
+          {"learning_rate", o.learning_rate},
+          {"warmup", o.warmup},
+          {"weight_decay", o.weight_decay},
+          {"clip_norm", o.clip_norm},
+          {"average_decay", o.average_decay},
+          {"boards", o.carry.boards},
+          {"slice", o.carry.slice},
+          {"window", o.carry.window},
+          {"segments", o.carry.segments},
+          {"leave", o.carry.leave},
+          {"puzzle_seed", o.carry.puzzles.seed},
+          {"minimal_share", o.carry.puzzles.minimal_share},
+          {"most_extra", o.carry.puzzles.most_extra}};
+}
+
+Json to_json(const CarryPool::State& s) {
+  return {{"puzzles", s.puzzles},
+          {"ages", s.ages},
+          {"fresh", s.fresh},
+          {"next_puzzle", s.next_puzzle},
+          {"random", {s.random.seed, s.random.stream, s.random.counter, s.random.used}}};
+}
+
+SymbolNetOptions net_options(const Json& json) {
+  SymbolNetOptions o{.geometry = {json.at("box").get<int>()},
+                     .channels = json.at("channels").get<int64_t>()};
+  constexpr int64_t kMostChannels = 4096;  // far above any use: a forged number must cost no memory
+  check<FormatError>(o.channels <= kMostChannels, "{} channels, more than {}", o.channels,
+                     kMostChannels);
+  return o;
+}
+
+TrainOptions train_options(const Json& json, const SymbolNetOptions& net) {
+  TrainOptions o{.net = net};
+  json.at("seed").get_to(o.seed);
+  json.at("learning_rate").get_to(o.learning_rate);
+  json.at("warmup").get_to(o.warmup);
+  json.at("weight_decay").get_to(o.weight_decay);
+  json.at("clip_norm").get_to(o.clip_norm);
+  json.at("average_decay").get_to(o.average_decay);
+  json.at("boards").get_to(o.carry.boards);
+  json.at("slice").get_to(o.carry.slice);
+  json.at("window").get_to(o.carry.window);
+  json.at("segments").get_to(o.carry.segments);
+  json.at("leave").get_to(o.carry.leave);
+  o.carry.puzzles.geometry = net.geometry;
+  json.at("puzzle_seed").get_to(o.carry.puzzles.seed);
+  json.at("minimal_share").get_to(o.carry.puzzles.minimal_share);
+  json.at("most_extra").get_to(o.carry.puzzles.most_extra);
+  return o;
+}
+
+CarryPool::State pool_state(const Json& json) {
+  CarryPool::State s;
+  json.at("puzzles").get_to(s.puzzles);
+  json.at("ages").get_to(s.ages);
+  json.at("fresh").get_to(s.fresh);
+  json.at("next_puzzle").get_to(s.next_puzzle);
+  const Json& random = json.at("random");
+  s.random = {random.at(0), random.at(1), random.at(2), random.at(3)};
+  return s;
+}
+
+const std::string& text(const io::Safetensors& file, const char* key) {
+  const auto at = file.metadata.find(key);
+  check<FormatError>(at != file.metadata.end(), "no \"{}\" in the metadata", key);
+  return at->second;
+}
+
+io::Safetensors open(const Path& path) {
+  io::Safetensors file = io::load_safetensors(path);
+  const auto format = file.metadata.find("format");
+  const std::string given = format == file.metadata.end() ? "none" : format->second;
+  check<FormatError>(given == kFormat, "format {}; wanted {}", given, kFormat);
+  return file;
+}
+
+// Tensors whose names begin with `prefix`, without it.
+NamedTensors without_prefix(const NamedTensors& all, const std::string& prefix) {
+  NamedTensors some;
+  for (const auto& [name, tensor] : all) {
+    if (name.starts_with(prefix)) some.emplace(name.substr(prefix.size()), tensor);
+  }
+  return some;
+}
+
+// Whatever reading a file throws then names the file.
+template <class F>
+auto reading(const Path& path, F&& f) {
+  try {
+    return f();
+  } catch (const IoError&) {
+    throw;
+  } catch (const Error& error) {
+    const std::string what = error.what();
+    const bool named = what.find(path.string()) != std::string::npos;
+    throw FormatError(named ? what : fmt::format("{}: {}", path.string(), what));
+  } catch (const nlohmann::json::exception& error) {
+    throw FormatError(fmt::format("{}: metadata: {}", path.string(), error.what()));
+  }
+}
+
+}  // namespace
+
+void Trainer::save(const Path& checkpoint) const {
+  NamedTensors all = optimiser_.state();
+  for (const auto& [name, tensor] : optimiser_.parameters()) all.emplace(kModel + name, tensor);
+  if (pool_.state().states.defined()) all.emplace("pool.states", pool_.state().states);
+  Json train = to_json(options_);
+  train["seconds"] = seconds;
+  io::save_safetensors(checkpoint, all,
+                       {{"format", kFormat},
+                        {"net", to_json(options_.net).dump()},
+                        {"train", train.dump()},
+                        {"pool", to_json(pool_.state()).dump()}});
+}
+
+Trainer Trainer::load(const Path& checkpoint, Device device) {
+  return reading(checkpoint, [&] {
+    const io::Safetensors file = open(checkpoint);
+    const Json train = Json::parse(text(file, "train"));
+    Trainer trainer(train_options(train, net_options(Json::parse(text(file, "net")))), device);
+    load_tensors(trainer.net_, without_prefix(file.tensors, kModel));
+    trainer.optimiser_.load_state(file.tensors);
+    CarryPool::State pool = pool_state(Json::parse(text(file, "pool")));
+    if (const auto states = file.tensors.find("pool.states"); states != file.tensors.end()) {
+      pool.states = states->second.to(device);
+    }
+    trainer.pool_.restore(std::move(pool));
+    train.at("seconds").get_to(trainer.seconds);
+    return trainer;
+  });
+}
+
+SymbolNet load_symbol_net(const Path& checkpoint, Device device) {
+  return reading(checkpoint, [&] {
+    const io::Safetensors file = open(checkpoint);
+    Philox unused(0);
+    SymbolNet net(net_options(Json::parse(text(file, "net"))), unused);
+    const NamedTensors average = without_prefix(file.tensors, kAverage);
+    load_tensors(net, average.empty() ? without_prefix(file.tensors, kModel) : average);
+    net.move_to(device);
+    return net;
+  });
+}
+
+}  // namespace stillpoint::sudoku

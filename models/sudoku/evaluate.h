@@ -1,0 +1,50 @@
+// How many boards a network gets right, by the number of refinements.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "models/sudoku/board.h"
+#include "models/sudoku/symbol_net.h"
+
+namespace stillpoint::sudoku {
+
+// A share of successes with its 95 % interval after Wilson: good at 0 % and 100 % too, where the
+// textbook interval has no width. Wilson, "Probable inference, the law of succession, and
+// statistical inference", JASA 22 (1927).
+struct Proportion {
+  double value = 0, low = 0, high = 1;
+};
+Proportion proportion(int64_t successes, int64_t trials);  // 0 in [0, 1] for no trials
+
+struct IterationResult {
+  int iterations = 0;
+  Proportion boards;  // with every cell right
+  double cells = 0;   // share of all cells, givens included, that are right
+};
+
+struct EvaluateOptions {
+  std::vector<int> iterations = {8, 16, 32, 64, 128};  // ascending, positive
+  int64_t batch = 32;                                  // boards refined together
+  // Called after each batch with the number of boards done; returning false stops early, and the
+  // result covers the boards done so far.
+  std::function<bool(int64_t done)> progress = {};
+};
+
+struct EvaluateReport {
+  int64_t puzzles = 0;
+  std::vector<IterationResult> results;  // one per entry of iterations
+};
+
+// Answers are the likeliest digit of every cell. Every puzzle needs a solution; throws ShapeError
+// if boards do not fit the network, OptionError on iterations that do not ascend from 1 or a batch
+// below 1.
+EvaluateReport evaluate(const SymbolNet& net, std::span<const Puzzle> puzzles,
+                        const EvaluateOptions& options = {});
+
+// The likeliest digits: logits [boards, cells, side] -> [boards * cells], from 0.
+std::vector<int32_t> likeliest(const Tensor& logits);
+
+}  // namespace stillpoint::sudoku

@@ -1,0 +1,123 @@
+#include "models/sudoku/symbol_net.h"
+
+#include <vector>
+
+#include "engine/ops.h"
+#include "engine/parameters.h"
+
+namespace stillpoint::sudoku {
+namespace {
+
+constexpr int kTypes = 3;  // of factors: line, box, cell
+constexpr int kClues = 3;
+
+Tensor type_columns(Geometry geometry, int64_t channels) {
+  const int64_t units = geometry.cells();
+  std::vector<float> mask;
+  for (const int type : {0, 0, 1, 2}) {
+    for (int64_t factor = 0; factor < units; ++factor) {
+      for (int64_t column = 0; column < kTypes * channels; ++column) {
+        mask.push_back(column / channels == type ? 1.0f : 0.0f);
+      }
+    }
+  }
+  return Tensor::from(mask, {4 * units, kTypes * channels});
+}
+
+SymbolNetOptions checked(const SymbolNetOptions& o) {
+  check<ShapeError>(o.geometry.box >= kMinBox && o.geometry.box <= kMaxBox,
+                    "SymbolNet: box size {}; wanted {} to {}", o.geometry.box, kMinBox, kMaxBox);
+  check<OptionError>(o.channels >= 1, "SymbolNet: {} channels; wanted 1 or more", o.channels);
+  return o;
+}
+
+void check_boards(std::span<const Board> boards, const char* what) {
+  for (const Board& board : boards) {
+    check<ShapeError>(board.geometry == boards[0].geometry,
+                      "{}: boards of box size {} and {}; wanted one size", what,
+                      boards[0].geometry.box, board.geometry.box);
+  }
+}
+
+}  // namespace
+
+Graph exactly_one_factors(Geometry geometry) {
+  const int side = geometry.side(), cells = geometry.cells();
+  std::vector<std::vector<int32_t>> members(static_cast<size_t>(4 * cells));
+  for (int cell = 0; cell < cells; ++cell) {
+    for (int digit = 0; digit < side; ++digit) {
+      const int32_t candidate = cell * side + digit;
+      const int in_unit[] = {geometry.row(cell) * side + digit,
+                             geometry.column(cell) * side + digit,
+                             geometry.block(cell) * side + digit, cell};
+      for (int kind = 0; kind < 4; ++kind) {
+        members[static_cast<size_t>(kind * cells + in_unit[kind])].push_back(candidate);
+      }
+    }
+  }
+  return Graph::from_rows(members, int64_t{cells} * side);
+}
+
+Tensor clues(std::span<const Board> boards, Device device) {
+  check_boards(boards, "clues");
+  std::vector<float> values;
+  const Geometry g = boards.empty() ? Geometry{} : boards[0].geometry;
+  for (const Board& board : boards) {
+    for (int cell = 0; cell < g.cells(); ++cell) {
+      for (int digit = 1; digit <= g.side(); ++digit) {
+        const int clue = board[cell] == 0 ? 2 : board[cell] == digit ? 0 : 1;
+        for (int k = 0; k < kClues; ++k) values.push_back(k == clue ? 1.0f : 0.0f);
+      }
+    }
+  }
+  const auto count = static_cast<int64_t>(boards.size());
+  return Tensor::from(values, {count, int64_t{g.cells()} * g.side(), kClues}).to(device);
+}
+
+Tensor digits(std::span<const Board> boards, Device device) {
+  check_boards(boards, "digits");
+  std::vector<int32_t> values;
+  const Geometry g = boards.empty() ? Geometry{} : boards[0].geometry;
+  for (const Board& board : boards) {
+    for (int cell = 0; cell < g.cells(); ++cell) values.push_back(board[cell] - 1);
+  }
+  return Tensor::from(values, {static_cast<int64_t>(boards.size()), g.cells()}).to(device);
+}
+
+SymbolNet::SymbolNet(const SymbolNetOptions& o, Philox& random)
+    : options(checked(o)),
+      initial(ops::normal({o.channels}, random, 0.0, 0.1)),
+      message(o.channels, o.channels, random),
+      factor(o.channels, kTypes * o.channels, random),
+      collect(kTypes * o.channels, 2 * o.channels, random, nn::Bias::no),
+      own(2 * o.channels + kClues, 2 * o.channels, random),
+      update(2 * o.channels, o.channels, random),
+      readout(o.channels, 1, random),
+      factors(exactly_one_factors(o.geometry)),
+      type_mask(type_columns(o.geometry, o.channels)) {
+  initial.set_requires_grad();
+}
+
+void SymbolNet::move_to(Device device) {
+  to_device(*this, device);
+  factors = factors.to(device);
+  type_mask = type_mask.to(device);
+}
+
+Tensor SymbolNet::start(int64_t boards) const {
+  return ops::broadcast_to(initial, {boards, factors.cols(), options.channels});
+}
+
+Tensor SymbolNet::refine(const Tensor& h, const Tensor& x) const {
+  const Tensor m = message(h, ops::Activation::relu);
+  const Tensor f = ops::mul(factor(ops::factor_sum(m, factors), ops::Activation::relu), type_mask);
+  const Tensor rules = ops::factor_broadcast(collect(f), factors);
+  const Tensor a = ops::relu(ops::add(own(ops::concat({h, m, x})), rules));
+  return ops::rms_norm(update(a), {}, h);
+}
+
+Tensor SymbolNet::logits(const Tensor& h) const {
+  return ops::reshape(readout(h), {h.dim(0), options.geometry.cells(), options.geometry.side()});
+}
+
+}  // namespace stillpoint::sudoku

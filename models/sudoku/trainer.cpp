@@ -1,0 +1,55 @@
+#include "models/sudoku/trainer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "engine/parameters.h"
+
+namespace stillpoint::sudoku {
+namespace {
+
+TrainOptions checked(TrainOptions o) {
+  check<OptionError>(o.carry.puzzles.geometry == o.net.geometry,
+                     "train: puzzles of box size {} for a network of box size {}",
+                     o.carry.puzzles.geometry.box, o.net.geometry.box);
+  check<OptionError>(o.warmup >= 0, "train: a warm-up of {} steps; wanted 0 or more", o.warmup);
+  return o;
+}
+
+SymbolNet make_net(const TrainOptions& o, Device device) {
+  // Puzzles take the streams from 0 of their seed, which may be the same.
+  constexpr uint64_t kWeightStream = ~uint64_t{1};
+  Philox random(o.seed, kWeightStream);
+  SymbolNet net(o.net, random);
+  net.move_to(device);
+  return net;
+}
+
+}  // namespace
+
+Trainer::Trainer(const TrainOptions& options, Device device)
+    : options_(checked(options)),
+      net_(make_net(options, device)),
+      optimiser_(parameters(net_), {.learning_rate = options.learning_rate,
+                                    .beta1 = 0.9,
+                                    .beta2 = 0.95,
+                                    .weight_decay = options.weight_decay,
+                                    .clip_norm = options.clip_norm,
+                                    .average_decay = options.average_decay}),
+      pool_(options.carry) {}
+
+TrainReport Trainer::step(double progress) {
+  TrainReport report{.carry = pool_.step(net_)};
+  const double warm = options_.warmup == 0
+                          ? 1.0
+                          : static_cast<double>(steps() + 1) / static_cast<double>(options_.warmup);
+  const double fall = 0.5 * (1 + std::cos(std::numbers::pi * std::clamp(progress, 0.0, 1.0)));
+  report.learning_rate = options_.learning_rate * std::min(1.0, warm) * fall;
+  optimiser_.set_learning_rate(report.learning_rate);
+  optimiser_.step();
+  report.gradient_norm = optimiser_.gradient_norm().item();
+  return report;
+}
+
+}  // namespace stillpoint::sudoku

@@ -1,0 +1,62 @@
+// A training run of SymbolNet: network, optimiser and pool in one piece that can be saved and taken
+// up again.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+
+#include "engine/optim/adamw.h"
+#include "models/sudoku/carry.h"
+#include "models/sudoku/symbol_net.h"
+
+namespace stillpoint::sudoku {
+
+struct TrainOptions {
+  SymbolNetOptions net = {};
+  CarryOptions carry = {};      // its puzzles have the geometry of the net
+  uint64_t seed = 1;            // of the weights; carry.puzzles has its own
+  double learning_rate = 2e-3;  // at its highest
+  int64_t warmup = 100;         // steps in which it rises to that
+  double weight_decay = 0.01;
+  double clip_norm = 1;          // largest norm of the whole gradient
+  double average_decay = 0.999;  // of the averaged weights, which evaluation uses
+};
+
+struct TrainReport {
+  CarryReport carry;
+  double gradient_norm = 0;  // before clipping
+  double learning_rate = 0;
+};
+
+class Trainer {
+ public:
+  explicit Trainer(const TrainOptions& options, Device device = Device::cpu);
+
+  // One step. `progress`, from 0 to 1, says how much of the run lies behind: after the warm-up the
+  // learning rate falls to zero on half a cosine.
+  TrainReport step(double progress);
+
+  const TrainOptions& options() const { return options_; }
+  const SymbolNet& net() const { return net_; }
+  const optim::AdamW& optimiser() const { return optimiser_; }  // see optim::AveragedParameters
+  int64_t steps() const { return optimiser_.steps(); }
+  int64_t boards() const { return pool_.state().next_puzzle; }  // drawn so far
+
+  // A saved run makes, bit for bit, the steps that it would have made. `seconds` is the time it
+  // took so far, for the caller to keep. Throws IoError, FormatError.
+  void save(const std::filesystem::path& checkpoint) const;
+  static Trainer load(const std::filesystem::path& checkpoint, Device device = Device::cpu);
+  double seconds = 0;
+
+ private:
+  TrainOptions options_;
+  SymbolNet net_;
+  optim::AdamW optimiser_;
+  CarryPool pool_;
+};
+
+// The network of a checkpoint, with the averaged weights if there are any. Throws IoError,
+// FormatError.
+SymbolNet load_symbol_net(const std::filesystem::path& checkpoint, Device device = Device::cpu);
+
+}  // namespace stillpoint::sudoku

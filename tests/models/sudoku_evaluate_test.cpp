@@ -1,0 +1,92 @@
+#include "models/sudoku/evaluate.h"
+
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "engine/error.h"
+#include "models/sudoku/generator.h"
+
+namespace stillpoint::sudoku {
+namespace {
+
+std::vector<Puzzle> puzzles(int count, int box = 2) {
+  std::vector<Puzzle> list;
+  for (const auto& made : generate({.geometry = {box}, .use = PuzzleUse::evaluation}, 0, count)) {
+    list.push_back({made.givens, made.solution});
+  }
+  return list;
+}
+
+SymbolNet untrained() {
+  Philox random(1);
+  return SymbolNet({.geometry = {2}, .channels = 8}, random);
+}
+
+TEST(Proportion, IsWilsonsInterval) {
+  // Reference values: the interval's closed form, evaluated by hand to four places.
+  const Proportion most = proportion(8, 10);
+  EXPECT_DOUBLE_EQ(most.value, 0.8);
+  EXPECT_NEAR(most.low, 0.4902, 1e-4);
+  EXPECT_NEAR(most.high, 0.9433, 1e-4);
+  EXPECT_NEAR(proportion(0, 10).high, 0.2775, 1e-4);
+  EXPECT_EQ(proportion(0, 10).low, 0);
+  EXPECT_NEAR(proportion(250, 250).low, 0.9849, 1e-4);
+  EXPECT_EQ(proportion(250, 250).high, 1);
+  EXPECT_EQ(proportion(0, 0).high, 1);
+}
+
+TEST(Likeliest, TakesTheFirstOfTheLargest) {
+  const Tensor logits = Tensor::from(std::vector<float>{0, 3, 1, 1, -1, -2, -1, -3}, {1, 2, 4});
+  EXPECT_EQ(likeliest(logits), (std::vector<int32_t>{1, 0}));
+}
+
+TEST(Evaluate, CountsWhatTheNetworkAnswers) {
+  // A puzzle whose "solution" is the network's own answer is right; one cell changed, it is not.
+  const SymbolNet net = untrained();
+  std::vector<Puzzle> list = puzzles(2);
+  for (Puzzle& puzzle : list) {
+    const NoGrad no_grad;
+    const Tensor x = clues(std::span(&puzzle.givens, 1));
+    const auto answer = likeliest(net.logits(net.refine(net.start(1), x)));
+    for (int cell = 0; cell < 16; ++cell) {
+      (*puzzle.solution)[cell] = static_cast<uint8_t>(answer[cell] + 1);
+    }
+  }
+  (*list[1].solution)[7] = static_cast<uint8_t>((*list[1].solution)[7] % 4 + 1);
+  const EvaluateReport report = evaluate(net, list, {.iterations = {1}});
+  ASSERT_EQ(report.results.size(), 1u);
+  EXPECT_EQ(report.puzzles, 2);
+  EXPECT_DOUBLE_EQ(report.results[0].boards.value, 0.5);
+  EXPECT_DOUBLE_EQ(report.results[0].cells, 31.0 / 32);
+}
+
+TEST(Evaluate, BatchesDoNotMatter) {
+  const SymbolNet net = untrained();
+  const auto list = puzzles(7);
+  const auto one = evaluate(net, list, {.iterations = {1, 5}, .batch = 3});
+  const auto all = evaluate(net, list, {.iterations = {1, 5}, .batch = 100});
+  for (int k = 0; k < 2; ++k) {
+    EXPECT_EQ(one.results[k].cells, all.results[k].cells);
+    EXPECT_EQ(one.results[k].boards.value, all.results[k].boards.value);
+  }
+}
+
+TEST(Evaluate, StopsWhenToldTo) {
+  const auto report =
+      evaluate(untrained(), puzzles(7),
+               {.iterations = {1}, .batch = 2, .progress = [](int64_t done) { return done < 4; }});
+  EXPECT_EQ(report.puzzles, 4);
+}
+
+TEST(Evaluate, RefusesWhatItCannotMeasure) {
+  const SymbolNet net = untrained();
+  EXPECT_THROW(evaluate(net, puzzles(1, 3)), ShapeError);
+  EXPECT_THROW(evaluate(net, std::vector<Puzzle>{{Board{.geometry = {2}}, {}}}), OptionError);
+  EXPECT_THROW(evaluate(net, puzzles(1), {.iterations = {8, 8}}), OptionError);
+  EXPECT_THROW(evaluate(net, puzzles(1), {.iterations = {0}}), OptionError);
+  EXPECT_THROW(evaluate(net, puzzles(1), {.batch = 0}), OptionError);
+}
+
+}  // namespace
+}  // namespace stillpoint::sudoku

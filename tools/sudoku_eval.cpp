@@ -1,0 +1,126 @@
+// sudoku eval
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "engine/error.h"
+#include "models/sudoku/evaluate.h"
+#include "models/sudoku/generator.h"
+#include "models/sudoku/puzzle_text.h"
+#include "models/sudoku/trainer.h"
+#include "tools/sudoku.h"
+#include "tools/support/console.h"
+
+namespace stillpoint::tools {
+namespace {
+
+struct EvalOptions {
+  CommonOptions common;
+  std::string checkpoint, puzzles;
+  sudoku::PuzzleKind kind = sudoku::PuzzleKind::minimal;
+  int64_t count = 1000;
+  sudoku::EvaluateOptions evaluate;
+};
+
+std::vector<sudoku::Puzzle> read_or_make(const EvalOptions& o, sudoku::Geometry geometry) {
+  std::vector<sudoku::Puzzle> puzzles;
+  if (!o.puzzles.empty()) {
+    puzzles = sudoku::read_puzzles(std::filesystem::path(o.puzzles), sudoku::Uniqueness::required);
+    check<FormatError>(!puzzles.empty(), "--puzzles {}: the file holds no puzzle", o.puzzles);
+    return puzzles;
+  }
+  const sudoku::GeneratorOptions generator{
+      .geometry = geometry,
+      .seed = o.common.seed,
+      .use = sudoku::PuzzleUse::evaluation,
+      .minimal_share = o.kind == sudoku::PuzzleKind::minimal ? 1.0 : 0.0};
+  for (const auto& made : sudoku::generate(generator, 0, o.count)) {
+    puzzles.push_back({made.givens, made.solution});
+  }
+  return puzzles;
+}
+
+void print_table(const sudoku::EvaluateReport& report) {
+  fmt::print("{} puzzles\niterations   boards right   95 % interval   cells right\n",
+             report.puzzles);
+  for (const auto& r : report.results) {
+    fmt::print("{:>10}   {:>10.2f} %   {:>5.1f} to {:>5.1f}   {:>9.2f} %\n", r.iterations,
+               100 * r.boards.value, 100 * r.boards.low, 100 * r.boards.high, 100 * r.cells);
+  }
+}
+
+int run_eval(EvalOptions& o) {
+  o.common.apply();
+  const sudoku::SymbolNet net = sudoku::load_symbol_net(o.checkpoint, o.common.device);
+  const auto puzzles = read_or_make(o, net.options.geometry);
+  note_interrupts();
+  Progress progress;
+  o.evaluate.progress = [&](int64_t done) {
+    progress.show([&] { return fmt::format("{} of {} puzzles", done, puzzles.size()); });
+    return !interrupted();
+  };
+  const auto report = sudoku::evaluate(net, puzzles, o.evaluate);
+  progress.finish();
+  if (o.common.json) {
+    nlohmann::ordered_json json{{"puzzles", report.puzzles}, {"results", to_json(report)}};
+    fmt::print("{}\n", json.dump());
+  } else {
+    print_table(report);
+  }
+  return report.puzzles == static_cast<int64_t>(puzzles.size()) ? 0 : 130;
+}
+
+}  // namespace
+
+nlohmann::ordered_json to_json(const sudoku::EvaluateReport& report) {
+  auto results = nlohmann::ordered_json::array();
+  for (const auto& r : report.results) {
+    results.push_back({{"iterations", r.iterations},
+                       {"accuracy", r.boards.value},
+                       {"low", r.boards.low},
+                       {"high", r.boards.high},
+                       {"cells", r.cells}});
+  }
+  return results;
+}
+
+std::function<int()> add_eval(CLI::App& app) {
+  const auto o = std::make_shared<EvalOptions>();
+  app.description(
+      "Counts the boards that a trained network gets entirely right after each of some numbers of\n"
+      "refinements, with 95 % intervals (Wilson). More refinements than in training are welcome:\n"
+      "that is what the network is for.\n\n"
+      "  sudoku eval --checkpoint runs/demo/checkpoint.safetensors --puzzles mine.csv --json");
+  app.add_option("--checkpoint", o->checkpoint, "What `sudoku train` saved")->required();
+  app.add_option(
+      "--puzzles", o->puzzles,
+      "Puzzles, one a line: 81 characters, '.' or '0' blank, optionally a comma and the\n"
+      "solution. Each must have one solution. Without it, puzzles are generated that no\n"
+      "training ever sees");
+  const std::map<std::string, sudoku::PuzzleKind> kinds = {
+      {"minimal", sudoku::PuzzleKind::minimal}, {"ordinary", sudoku::PuzzleKind::ordinary}};
+  app.add_option("--kind", o->kind,
+                 "Generated puzzles: minimal (no given to spare) or ordinary (0 to 30 givens put\n"
+                 "back) [minimal]")
+      ->transform(CLI::CheckedTransformer(kinds).description(""))
+      ->type_name("KIND");
+  app.add_option("--count", o->count, "How many puzzles to generate")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--iterations", o->evaluate.iterations, "Numbers of refinements, ascending")
+      ->delimiter(',')
+      ->capture_default_str();
+  app.add_option("--batch", o->evaluate.batch, "Boards refined together")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  o->common.add_to(app, "Seed of the generated puzzles",
+                   "Print one JSON object instead of a table");
+  return [o] { return run_eval(*o); };
+}
+
+}  // namespace stillpoint::tools

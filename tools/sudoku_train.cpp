@@ -1,0 +1,236 @@
+// sudoku train
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/error.h"
+#include "models/sudoku/evaluate.h"
+#include "models/sudoku/generator.h"
+#include "models/sudoku/trainer.h"
+#include "tools/sudoku.h"
+#include "tools/support/console.h"
+#include "tools/support/json_lines.h"
+
+namespace stillpoint::tools {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+struct TrainCommand {
+  CommonOptions common;
+  sudoku::TrainOptions train;
+  std::string output;
+  double minutes = 0;
+  int64_t steps = 0;
+  bool resume = false;
+  double save_every = 60;
+  int64_t validate = 64;
+};
+
+double since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// The run in --output: a new one, or the one that is taken up again.
+sudoku::Trainer open_run(const TrainCommand& c, const fs::path& checkpoint) {
+  std::error_code ignored;
+  const bool there = fs::exists(checkpoint, ignored);
+  if (c.resume) {
+    check<IoError>(there, "--resume: no {} to go on from", checkpoint.string());
+    return sudoku::Trainer::load(checkpoint, c.common.device);
+  }
+  check<OptionError>(!there, "--output {}: holds a run already; take another folder, or --resume",
+                     c.output);
+  std::error_code error;
+  fs::create_directories(c.output, error);
+  check<IoError>(!error, "--output {}: {}", c.output, error.message());
+  return sudoku::Trainer(c.train, c.common.device);
+}
+
+class Run {
+ public:
+  explicit Run(const TrainCommand& c)
+      : command_(c),
+        checkpoint_(fs::path(c.output) / "checkpoint.safetensors"),
+        trainer_(open_run(c, checkpoint_)),
+        metrics_(fs::path(c.output) / "metrics.jsonl", trainer_.steps()),
+        seconds_before_(trainer_.seconds) {
+    const sudoku::GeneratorOptions unseen{.geometry = trainer_.options().net.geometry,
+                                          .seed = trainer_.options().seed,
+                                          .use = sudoku::PuzzleUse::evaluation};
+    for (const auto& made : sudoku::generate(unseen, 0, c.validate)) {
+      validation_.push_back({made.givens, made.solution});
+    }
+  }
+
+  int run() {
+    note_interrupts();
+    double saved = elapsed();
+    const int64_t first = trainer_.steps();
+    while (progress() < 1 && !interrupted()) {
+      const sudoku::TrainReport report = trainer_.step(progress());
+      if (trainer_.steps() % 10 == 0) log_step(report);
+      console_.show([&] { return status(report, first); });
+      if (elapsed() - saved >= command_.save_every) {
+        save_and_validate();
+        saved = elapsed();
+      }
+    }
+    save_and_validate();
+    console_.finish();
+    print_summary();
+    return interrupted() ? 130 : 0;
+  }
+
+ private:
+  double elapsed() const { return seconds_before_ + since(start_); }
+
+  // Of the whole run, earlier parts included.
+  double progress() const {
+    if (command_.steps > 0) {
+      return static_cast<double>(trainer_.steps()) / static_cast<double>(command_.steps);
+    }
+    return elapsed() / (60 * command_.minutes);
+  }
+
+  void log_step(const sudoku::TrainReport& r) {
+    const auto boards = static_cast<double>(trainer_.options().carry.boards);
+    metrics_.write({{"step", trainer_.steps()},
+                    {"seconds", elapsed()},
+                    {"loss", r.carry.loss},
+                    {"solved", static_cast<double>(r.carry.solved) / boards},
+                    {"gradient_norm", r.gradient_norm},
+                    {"learning_rate", r.learning_rate},
+                    {"boards", trainer_.boards()}});
+  }
+
+  std::string status(const sudoku::TrainReport& r, int64_t first) const {
+    const double here = since(start_), done = progress();
+    const double left = done > 0 && done < 1 ? elapsed() / done * (1 - done) : 0;
+    return fmt::format("step {}  loss {:.4f}  solved {:.0f} %  {:.1f} steps/s  {} done, {} left",
+                       trainer_.steps(), r.carry.loss,
+                       100.0 * static_cast<double>(r.carry.solved) /
+                           static_cast<double>(trainer_.options().carry.boards),
+                       static_cast<double>(trainer_.steps() - first) / here, duration(elapsed()),
+                       duration(left));
+  }
+
+  void save_and_validate() {
+    trainer_.seconds = elapsed();
+    trainer_.save(checkpoint_);
+    if (validation_.empty()) return;
+    const optim::AveragedParameters averaged(trainer_.optimiser());
+    report_ = sudoku::evaluate(trainer_.net(), validation_, {.iterations = {8, 16, 32, 64}});
+    metrics_.write({{"step", trainer_.steps()},
+                    {"seconds", trainer_.seconds},
+                    {"validation", to_json(*report_)}});
+    console_.finish();
+    fmt::print(stderr, "{} minimal puzzles:", report_->puzzles);
+    for (const auto& r : report_->results) {
+      fmt::print(stderr, "  {:.0f} % after {}", 100 * r.boards.value, r.iterations);
+    }
+    fmt::print(stderr, "\n");
+  }
+
+  void print_summary() const {
+    if (command_.common.json) {
+      nlohmann::ordered_json json{{"checkpoint", checkpoint_.string()},
+                                  {"steps", trainer_.steps()},
+                                  {"seconds", trainer_.seconds},
+                                  {"boards", trainer_.boards()},
+                                  {"interrupted", interrupted()}};
+      if (report_) json["validation"] = to_json(*report_);
+      fmt::print("{}\n", json.dump());
+    } else {
+      fmt::print("{} steps, {} boards, {}; saved {}\n", trainer_.steps(), trainer_.boards(),
+                 duration(trainer_.seconds), checkpoint_.string());
+    }
+  }
+
+  const TrainCommand& command_;
+  const fs::path checkpoint_;
+  sudoku::Trainer trainer_;
+  JsonLines metrics_;
+  std::vector<sudoku::Puzzle> validation_;
+  std::optional<sudoku::EvaluateReport> report_;
+  Progress console_;
+  const double seconds_before_;
+  const Clock::time_point start_ = Clock::now();
+};
+
+int run_train(TrainCommand& c) {
+  c.common.apply();
+  check<OptionError>((c.minutes > 0) != (c.steps > 0),
+                     "train: --minutes {} and --steps {}; wanted one of them", c.minutes, c.steps);
+  c.train.seed = c.train.carry.puzzles.seed = c.common.seed;
+  c.train.carry.puzzles.geometry = c.train.net.geometry;
+  return Run(c).run();
+}
+
+}  // namespace
+
+std::function<int()> add_train(CLI::App& app) {
+  const auto c = std::make_shared<TrainCommand>();
+  app.description(
+      "Trains SymbolNet on puzzles that it makes on the way, and writes into the output folder:\n"
+      "  checkpoint.safetensors   the network and all that --resume needs, replaced as it goes\n"
+      "  metrics.jsonl            one JSON object a line: losses, validation curves\n"
+      "Ctrl-C saves and stops. Each step refines a pool of boards by a few iterations from where\n"
+      "the last step left them; the learning rate falls to zero towards the end of the run.\n\n"
+      "  sudoku train --output runs/first --minutes 8");
+  app.add_option("--output", c->output, "Folder of the run")->required();
+  app.add_option("--minutes", c->minutes, "Length of the run by the clock, validation included")
+      ->check(CLI::PositiveNumber);
+  app.add_option(
+         "--steps", c->steps,
+         "Length of the run in steps: then the same seed gives the same network, bit for bit")
+      ->check(CLI::PositiveNumber);
+  auto* resume = app.add_flag("--resume", c->resume,
+                              "Go on with the run in the folder; --minutes or --steps is then the\n"
+                              "length of the whole, earlier parts included");
+  const std::vector<CLI::Option*> fixed = {
+      app.add_option("--box", c->train.net.geometry.box, "Box size: 2 is 4x4, 3 is 9x9, 4 is 16x16")
+          ->check(CLI::Range(2, 4))
+          ->capture_default_str(),
+      app.add_option("--channels", c->train.net.channels, "Width of a candidate's state")
+          ->check(CLI::PositiveNumber)
+          ->capture_default_str(),
+      app.add_option("--boards", c->train.carry.boards, "Boards in the pool, all refined in a step")
+          ->check(CLI::PositiveNumber)
+          ->capture_default_str(),
+      app.add_option("--window", c->train.carry.window, "Refinements in a step")
+          ->check(CLI::PositiveNumber)
+          ->capture_default_str(),
+      app.add_option("--segments", c->train.carry.segments, "Steps after which a board is replaced")
+          ->check(CLI::PositiveNumber)
+          ->capture_default_str(),
+      app.add_option("--minimal-share", c->train.carry.puzzles.minimal_share,
+                     "Share of minimal puzzles; the others have 0 to 30 givens more")
+          ->check(CLI::Range(0.0, 1.0))
+          ->capture_default_str(),
+      app.add_option("--learning-rate", c->train.learning_rate, "At its highest")
+          ->check(CLI::PositiveNumber)
+          ->capture_default_str(),
+  };
+  for (CLI::Option* option : fixed) option->excludes(resume);
+  app.add_option("--save-every", c->save_every, "Seconds between checkpoints")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--validate", c->validate, "Unseen minimal puzzles tried at each checkpoint")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  c->common.add_to(app, "Seed of the weights and the puzzles; --resume keeps the run's own",
+                   "Print one JSON object at the end");
+  return [c] { return run_train(*c); };
+}
+
+}  // namespace stillpoint::tools

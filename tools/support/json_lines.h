@@ -1,0 +1,24 @@
+// A file of JSON objects, one a line, that a run appends to.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json_fwd.hpp>
+
+namespace stillpoint::tools {
+
+class JsonLines {
+ public:
+  // Opens the file for appending. Lines whose "step" is greater than `step` are dropped first: a
+  // run that is taken up from a checkpoint makes those steps again. Throws IoError.
+  JsonLines(std::filesystem::path file, int64_t step);
+  // Writes and flushes one line. Throws IoError.
+  void write(const nlohmann::ordered_json& line);
+
+ private:
+  const std::filesystem::path path_;
+  std::ofstream out_;
+};
+
+}  // namespace stillpoint::tools
