@@ -11,7 +11,9 @@
 #include <string>
 #include <vector>
 
+#include "engine/build_info.h"
 #include "engine/error.h"
+#include "kernels/common/parallel.h"
 #include "models/sudoku/evaluate.h"
 #include "models/sudoku/generator.h"
 #include "models/sudoku/trainer.h"
@@ -64,6 +66,7 @@ class Run {
         trainer_(open_run(c, checkpoint_)),
         metrics_(fs::path(c.output) / "metrics.jsonl", trainer_.steps()),
         seconds_before_(trainer_.seconds) {
+    if (trainer_.steps() == 0) log_run();
     const sudoku::GeneratorOptions unseen{.geometry = trainer_.options().net.geometry,
                                           .seed = trainer_.options().seed,
                                           .use = sudoku::PuzzleUse::evaluation};
@@ -100,6 +103,22 @@ class Run {
       return static_cast<double>(trainer_.steps()) / static_cast<double>(command_.steps);
     }
     return elapsed() / (60 * command_.minutes);
+  }
+
+  void log_run() {
+    const sudoku::TrainOptions& o = trainer_.options();
+    metrics_.write({{"run",
+                     {{"version", build_info().version},
+                      {"device", name(command_.common.device)},
+                      {"threads", kernels::num_threads()},
+                      {"seed", o.seed},
+                      {"box", o.net.geometry.box},
+                      {"channels", o.net.channels},
+                      {"boards", o.carry.boards},
+                      {"window", o.carry.window},
+                      {"segments", o.carry.segments},
+                      {"minimal_share", o.carry.puzzles.minimal_share},
+                      {"learning_rate", o.learning_rate}}}});
   }
 
   void log_step(const sudoku::TrainReport& r) {

@@ -67,7 +67,8 @@ Proportion proportion(int64_t successes, int64_t trials) {
   const double p = static_cast<double>(successes) / n;
   const double centre = (p + z * z / (2 * n)) / (1 + z * z / n);
   const double half = z * std::sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n);
-  return {p, std::max(0.0, centre - half), std::min(1.0, centre + half)};
+  // At the ends the formula gives exactly 0 and 1, but for rounding.
+  return {p, successes == 0 ? 0 : centre - half, successes == trials ? 1 : centre + half};
 }
 
 std::vector<int32_t> likeliest(const Tensor& logits) {

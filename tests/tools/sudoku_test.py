@@ -23,8 +23,8 @@ class Sudoku(unittest.TestCase):
         self.run_folder = self.folder / "run"
         self.checkpoint = self.run_folder / "checkpoint.safetensors"
         # A small network on 4x4 boards.
-        self.small = ["train", "--box", 2, "--channels", 8, "--boards", 6, "--validate", 4, "--threads", 1,
-                      "--output", self.run_folder]
+        self.anywhere = ["train", "--box", 2, "--channels", 8, "--boards", 6, "--validate", 4]
+        self.small = [*self.anywhere, "--output", self.run_folder]
 
     def file(self, name, text):
         path = self.folder / name
@@ -73,7 +73,7 @@ class Sudoku(unittest.TestCase):
         files = []
         for threads in 1, 3:
             output = self.folder / str(threads)
-            self.works(*self.small, "--steps", 10, "--threads", threads, "--output", output)
+            self.works(*self.anywhere, "--steps", 10, "--threads", threads, "--output", output)
             report = self.works("eval", "--checkpoint", output / "checkpoint.safetensors", "--count", 50, "--json")
             data = (output / "checkpoint.safetensors").read_bytes()
             header = 8 + int.from_bytes(data[:8], "little")
@@ -110,9 +110,9 @@ class Sudoku(unittest.TestCase):
         self.fails("--minutes", *self.small, "--minutes", 0)
         self.fails("tpu", *self.small, "--steps", 3, "--device", "tpu")
         self.fails("--colour", *self.small, "--steps", 3, "--colour")
-        self.fails(str(self.run_folder), *self.small, "--resume", "--steps", 3)
+        self.fails(str(self.run_folder), "train", "--output", self.run_folder, "--resume", "--steps", 3)
         blocked = self.file("file", "") / "run"
-        self.fails(str(blocked), *self.small, "--steps", 3, "--output", blocked)
+        self.fails(str(blocked), *self.anywhere, "--steps", 3, "--output", blocked)
 
     def test_says_what_is_wrong_with_files(self):
         self.works(*self.small, "--steps", 1)
