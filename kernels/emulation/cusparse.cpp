@@ -84,8 +84,9 @@ cusparseStatus_t cusparseCreateCsr(cusparseSpMatDescr_t* matrix, int64_t rows, i
                                    int64_t entries, void* offsets, void* indices, void* values,
                                    cusparseIndexType_t offset_type, cusparseIndexType_t index_type,
                                    cusparseIndexBase_t base, cudaDataType type) {
-  if (rows < 0 || cols < 0 || entries < 0 || offsets == nullptr ||
-      (entries > 0 && (indices == nullptr || values == nullptr))) {
+  // No entries: nothing the project asks of the library.
+  if (rows <= 0 || cols <= 0 || entries <= 0 || offsets == nullptr || indices == nullptr ||
+      values == nullptr) {
     return CUSPARSE_STATUS_INVALID_VALUE;
   }
   if (offset_type != CUSPARSE_INDEX_32I || index_type != CUSPARSE_INDEX_32I ||
