@@ -154,8 +154,9 @@ void check_status(const kernels::Status& status, const char* op) {
     throw DeviceError(fmt::format("{}: {} failed with {}{}", op, status.call,
                                   cublasGetStatusName(static_cast<cublasStatus_t>(status.code)),
                                   detail()));
-  throw DeviceError(fmt::format("{}: {} failed with cuSPARSE status {}{}", op, status.call,
-                                status.code, detail()));
+  throw DeviceError(fmt::format("{}: {} failed with {}{}", op, status.call,
+                                cusparseGetErrorName(static_cast<cusparseStatus_t>(status.code)),
+                                detail()));
 }
 
 }  // namespace cuda

@@ -3,6 +3,7 @@
 #include <cusparse.h>
 
 #include <cstring>
+#include <type_traits>
 
 #include "kernels/emulation/emulation.h"
 
@@ -172,6 +173,13 @@ cusparseStatus_t cusparseSpMM(cusparseHandle_t handle, cusparseOperation_t op_a,
         multiply(scale, matrix, from, keep, to);
       });
   return queued == cudaSuccess ? CUSPARSE_STATUS_SUCCESS : CUSPARSE_STATUS_EXECUTION_FAILED;
+}
+
+const char* cusparseGetErrorName(cusparseStatus_t status) {
+#define STILLPOINT_CUDA_CONSTANT(type, name, value) \
+  if (std::is_same_v<type, cusparseStatus_t> && status == value) return #name;
+#include "kernels/emulation/cusparse_api.inc"
+  return "an unknown status";
 }
 
 }  // extern "C"

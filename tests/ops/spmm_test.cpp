@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "engine/cuda/runtime.h"
 #include "engine/ops.h"
 #include "tests/support/graphs.h"
 #include "tests/support/op_test.h"
@@ -148,6 +149,18 @@ TEST(Spmm, RefusesWrongInputs) {
   if (available(Device::cuda)) {
     EXPECT_THROW(ops::spmm(values, x, graph.to(Device::cuda)), TypeError);
   }
+}
+
+TEST(Spmm, NamesTheLibrarysErrors) {
+  if (!available(Device::cuda)) return;
+  EXPECT_THAT(
+      [] {
+        cuda::check_status(
+            {.code = 3, .source = kernels::Status::Source::cusparse, .call = "cusparseSpMM"},
+            "spmm");
+      },
+      ThrowsMessage<DeviceError>(
+          HasSubstr("spmm: cusparseSpMM failed with CUSPARSE_STATUS_INVALID_VALUE")));
 }
 
 }  // namespace
