@@ -139,11 +139,19 @@ CarryReport CarryPool::step(const SymbolNet& net) {
 
 void CarryPool::restore(State state) {
   const auto boards = static_cast<size_t>(options_.boards);
-  check<ShapeError>(state.puzzles.size() == boards && state.ages.size() == boards &&
-                        state.fresh.size() == boards &&
-                        (!state.states.defined() || state.states.dim(0) == options_.boards),
-                    "carry: a state of {} boards for a pool of {}", state.puzzles.size(),
-                    options_.boards);
+  check<ShapeError>(
+      state.puzzles.size() == boards && state.ages.size() == boards && state.fresh.size() == boards,
+      "carry: a state of {} boards for a pool of {}", state.puzzles.size(), boards);
+  const Geometry g = options_.puzzles.geometry;
+  const Tensor& h = state.states;
+  check<ShapeError>(!h.defined() || (h.rank() == 3 && h.dim(0) == options_.boards &&
+                                     h.dim(1) == int64_t{g.cells()} * g.side()),
+                    "carry: states of shape {} for {} boards of {} candidates",
+                    h.defined() ? to_string(h.shape()) : "", boards, g.cells() * g.side());
+  for (const int64_t puzzle : state.puzzles) {
+    check<OptionError>(puzzle >= 0 && puzzle < state.next_puzzle,
+                       "carry: puzzle number {}; wanted 0 to {}", puzzle, state.next_puzzle - 1);
+  }
   state_ = std::move(state);
   for (size_t slot = 0; slot < boards; ++slot) {
     const GeneratedPuzzle puzzle = generate(options_.puzzles, state_.puzzles[slot]);

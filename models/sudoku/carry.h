@@ -50,7 +50,8 @@ class CarryPool {
     Philox::State random = {};
   };
   const State& state() const { return state_; }
-  void restore(State state);  // throws ShapeError unless it is one of a pool with these options
+  // Throws ShapeError or OptionError unless it is the state of a pool with these options.
+  void restore(State state);
 
  private:
   void draw(const std::vector<int64_t>& slots);

@@ -1,0 +1,169 @@
+#include "models/sudoku/trainer.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <string>
+
+#include "engine/error.h"
+#include "engine/io/safetensors.h"
+#include "engine/parameters.h"
+#include "models/sudoku/evaluate.h"
+
+namespace stillpoint::sudoku {
+namespace {
+
+namespace fs = std::filesystem;
+
+TrainOptions options4() {
+  return {.net = {.geometry = {2}, .channels = 8},
+          .carry = {.puzzles = {.geometry = {2}, .minimal_share = 0.7}, .boards = 10, .slice = 5},
+          .learning_rate = 1e-2,
+          .warmup = 10};
+}
+
+class TrainerFile : public testing::Test {
+ protected:
+  ~TrainerFile() override { fs::remove(path_); }
+  void damage(size_t keep) const {
+    std::ifstream in(path_, std::ios::binary);
+    std::string bytes{std::istreambuf_iterator<char>(in), {}};
+    bytes.resize(keep);
+    std::ofstream(path_, std::ios::binary) << bytes;
+  }
+  // Saves the checkpoint again with another text in its metadata.
+  void forge(const std::string& key, const std::string& from, const std::string& to) const {
+    auto file = io::load_safetensors(path_);
+    std::string& text = file.metadata.at(key);
+    const size_t at = text.find(from);
+    ASSERT_NE(at, std::string::npos) << text;
+    text.replace(at, from.size(), to);
+    io::save_safetensors(path_, file.tensors, file.metadata);
+  }
+  const fs::path path_ =
+      fs::temp_directory_path() / ("stillpoint_trainer_" + std::to_string(getpid()));
+};
+
+TEST_F(TrainerFile, ResumedRunMakesTheSameStepsBitForBit) {
+  Trainer whole(options4());
+  for (int k = 0; k < 7; ++k) whole.step(k / 12.0);
+  whole.seconds = 1.5;
+  whole.save(path_);
+  Trainer resumed = Trainer::load(path_);
+  EXPECT_EQ(resumed.steps(), 7);
+  EXPECT_EQ(resumed.seconds, 1.5);
+  for (int k = 7; k < 12; ++k) {
+    const TrainReport a = whole.step(k / 12.0), b = resumed.step(k / 12.0);
+    EXPECT_EQ(a.carry.loss, b.carry.loss);
+    EXPECT_EQ(a.carry.solved, b.carry.solved);
+    EXPECT_EQ(a.gradient_norm, b.gradient_norm);
+    EXPECT_EQ(a.learning_rate, b.learning_rate);
+  }
+  const NamedTensors state = resumed.optimiser().state();
+  for (const auto& [name, tensor] : whole.optimiser().state()) {
+    if (tensor.dtype() != DType::f32) continue;
+    EXPECT_EQ(tensor.to_vector<float>(), state.at(name).to_vector<float>()) << name;
+  }
+}
+
+TEST_F(TrainerFile, TheNetworkOfACheckpointHasTheAveragedWeights) {
+  Trainer trainer(options4());
+  for (int k = 0; k < 5; ++k) trainer.step(0);
+  trainer.save(path_);
+  SymbolNet net = load_symbol_net(path_);
+  EXPECT_EQ(net.options.geometry.box, 2);
+  const NamedTensors averages = trainer.optimiser().averages();
+  const NamedTensors weights = trainer.optimiser().parameters();
+  for (const auto& [name, tensor] : tensors(net)) {
+    EXPECT_EQ(tensor.to_vector<float>(), averages.at(name).to_vector<float>()) << name;
+  }
+  EXPECT_NE(net.initial.to_vector<float>(), weights.at("initial").to_vector<float>());
+}
+
+TEST_F(TrainerFile, DamagedCheckpointsAreRefusedByName) {
+  Trainer trainer(options4());
+  trainer.step(0);
+  const auto refused = [&] {
+    for (const auto load : {+[](const fs::path& p) { load_symbol_net(p); },
+                            +[](const fs::path& p) { Trainer::load(p); }}) {
+      try {
+        load(path_);
+        ADD_FAILURE() << "accepted";
+      } catch (const Error& error) {
+        EXPECT_NE(std::string(error.what()).find(path_.string()), std::string::npos)
+            << error.what();
+      }
+    }
+  };
+  refused();  // there is none
+  trainer.save(path_);
+  const size_t size = fs::file_size(path_);
+  for (const size_t keep : {size - 1, size / 2, size_t{100}, size_t{0}}) {
+    trainer.save(path_);
+    damage(keep);
+    refused();
+  }
+  for (const auto& [from, to] : {std::pair{"\"channels\":8", "\"channels\":4"},
+                                 {"\"channels\":8", "\"channels\":8000000000"},
+                                 {"\"box\":2", "\"box\":900"},
+                                 {"\"box\":2", "\"box\":\"2\""},
+                                 {"{", "["}}) {
+    trainer.save(path_);
+    forge("net", from, to);
+    refused();
+  }
+  trainer.save(path_);
+  forge("format", "stillpoint", "pointstill");
+  refused();
+}
+
+TEST_F(TrainerFile, ForgedPoolsAreRefused) {
+  Trainer trainer(options4());
+  trainer.step(0);
+  for (const auto& [key, from, to] : {std::tuple{"net", "\"box\":2", "\"box\":3"},
+                                      {"train", "\"boards\":10", "\"boards\":-10"},
+                                      {"train", "\"boards\":10", "\"boards\":11"},
+                                      {"train", "\"minimal_share\":0.7", "\"minimal_share\":7"},
+                                      {"train", "\"window\":4", "\"windows\":4"},
+                                      {"pool", "\"next_puzzle\":", "\"next_puzzle\":-"},
+                                      {"pool", "\"puzzles\":[", "\"puzzles\":[-1"}}) {
+    trainer.save(path_);
+    forge(key, from, to);
+    EXPECT_THROW(Trainer::load(path_), FormatError) << to;
+  }
+}
+
+TEST(Trainer, LearnsToSolve4x4Puzzles) {
+  Trainer trainer(
+      {.net = {.geometry = {2}, .channels = 16},
+       .carry = {.puzzles = {.geometry = {2}, .minimal_share = 0.7}, .boards = 16, .slice = 16},
+       .learning_rate = 1e-2,
+       .warmup = 10});
+  for (int k = 0; k < 150; ++k) trainer.step(k / 150.0);
+  std::vector<Puzzle> unseen;
+  for (const auto& made : generate({.geometry = {2}, .use = PuzzleUse::evaluation}, 0, 200)) {
+    unseen.push_back({made.givens, made.solution});
+  }
+  const optim::AveragedParameters averaged(trainer.optimiser());
+  const auto report = evaluate(trainer.net(), unseen, {.iterations = {2, 32}});
+  EXPECT_GE(report.results[1].boards.value, 0.9);
+  EXPECT_GT(report.results[1].boards.value, report.results[0].boards.value);
+}
+
+TEST(Trainer, RefusesOptionsThatDoNotFit) {
+  TrainOptions sizes = options4();
+  sizes.net.geometry = {3};
+  EXPECT_THROW(Trainer{sizes}, OptionError);
+  TrainOptions warmup = options4();
+  warmup.warmup = -1;
+  EXPECT_THROW(Trainer{warmup}, OptionError);
+  TrainOptions channels = options4();
+  channels.net.channels = 0;
+  EXPECT_THROW(Trainer{channels}, OptionError);
+}
+
+}  // namespace
+}  // namespace stillpoint::sudoku
