@@ -45,8 +45,7 @@ void measure(const char* name, bool ta, bool tb, int m, int n, int k) {
   std::vector<double> times;
   for (int repeat = 0; repeat < 21; ++repeat) {
     const double start = seconds();
-    for (int call = 0; call < calls; ++call)
-      product(ta, tb, m, n, k, a.data(), b.data(), c.data());
+    for (int call = 0; call < calls; ++call) product(ta, tb, m, n, k, a.data(), b.data(), c.data());
     times.push_back((seconds() - start) / calls);
   }
   std::sort(times.begin(), times.end());

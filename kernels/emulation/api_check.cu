@@ -1,5 +1,5 @@
-// Compiled by nvcc alone: every line of the lists of CUDA interfaces must be what the toolkit's headers say, or the
-// emulation would test host code against an interface that does not exist.
+// Compiled by nvcc alone: every line of the lists of CUDA interfaces must be what the toolkit's
+// headers say, or the emulation would test host code against an interface that does not exist.
 #include <cuda_runtime.h>
 #include <cusparse.h>
 
@@ -26,9 +26,9 @@
 #include "kernels/emulation/cusparse_api.inc"
 
 // The vector types of device_types.h.
-#define STILLPOINT_VECTOR(type, element, count, alignment)       \
-  static_assert(sizeof(type) == (count) * sizeof(element));      \
-  static_assert(alignof(type) == (alignment));                   \
+#define STILLPOINT_VECTOR(type, element, count, alignment)  \
+  static_assert(sizeof(type) == (count) * sizeof(element)); \
+  static_assert(alignof(type) == (alignment));              \
   static_assert(std::is_same_v<decltype(type::x), element>);
 STILLPOINT_VECTOR(uchar4, unsigned char, 4, 4)
 STILLPOINT_VECTOR(short2, short, 2, 4)
