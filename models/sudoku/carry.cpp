@@ -68,7 +68,7 @@ void CarryPool::draw(const std::vector<int64_t>& slots) {
 Tensor CarryPool::window_start(const SymbolNet& net, int64_t begin, int64_t size) const {
   const auto fresh = part(state_.fresh, begin, size);
   const Shape shape{size, state_.states.dim(1), state_.states.dim(2)};
-  const Tensor carried = state_.states.alias(shape, begin * shape[1] * shape[2]);
+  Tensor carried = state_.states.alias(shape, begin * shape[1] * shape[2]);
   const auto starting = std::count(fresh.begin(), fresh.end(), 1);
   if (starting == 0) return carried;
   if (starting == size) return net.start(size);

@@ -62,11 +62,11 @@ void run_batch(const SymbolNet& net, std::span<const Puzzle> puzzles,
 
 Proportion proportion(int64_t successes, int64_t trials) {
   if (trials == 0) return {};
-  constexpr double z = 1.959963984540054;  // the normal law's 97.5 % point
+  constexpr double kZ = 1.959963984540054;  // the normal law's 97.5 % point
   const auto n = static_cast<double>(trials);
   const double p = static_cast<double>(successes) / n;
-  const double centre = (p + z * z / (2 * n)) / (1 + z * z / n);
-  const double half = z * std::sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n);
+  const double centre = (p + kZ * kZ / (2 * n)) / (1 + kZ * kZ / n);
+  const double half = kZ * std::sqrt(p * (1 - p) / n + kZ * kZ / (4 * n * n)) / (1 + kZ * kZ / n);
   // At the ends the formula gives exactly 0 and 1, but for rounding.
   return {p, successes == 0 ? 0 : centre - half, successes == trials ? 1 : centre + half};
 }

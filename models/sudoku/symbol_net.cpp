@@ -43,7 +43,7 @@ void check_boards(std::span<const Board> boards, const char* what) {
 
 Graph exactly_one_factors(Geometry geometry) {
   const int side = geometry.side(), cells = geometry.cells();
-  std::vector<std::vector<int32_t>> members(static_cast<size_t>(4 * cells));
+  std::vector<std::vector<int32_t>> members(static_cast<size_t>(cells) * 4);
   for (int cell = 0; cell < cells; ++cell) {
     for (int digit = 0; digit < side; ++digit) {
       const int32_t candidate = cell * side + digit;

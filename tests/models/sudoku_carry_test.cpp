@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/autograd.h"
+#include "engine/dispatch.h"
 #include "engine/error.h"
 #include "engine/parameters.h"
 #include "kernels/common/parallel.h"
@@ -114,6 +115,28 @@ TEST(CarryPool, GoesOnFromASavedStateAsIfNothingHadHappened) {
   }
   EXPECT_EQ(pool.state().puzzles, resumed.state().puzzles);
   EXPECT_EQ(pool.state().states.to_vector<float>(), resumed.state().states.to_vector<float>());
+}
+
+TEST(CarryPool, EveryDeviceMakesTheSameSteps) {
+  SymbolNet wanted = net4();
+  CarryPool pool(options4());
+  const double losses[] = {pool.step(wanted).loss, pool.step(wanted).loss};
+  for (const Device device : {Device::cpu, Device::cuda}) {
+    if (!available(device)) continue;
+    SymbolNet net = net4();
+    net.move_to(device);
+    CarryPool there(options4());
+    const int64_t on_cpu = kernel_counts().cpu;
+    for (const double loss : losses) EXPECT_NEAR(there.step(net).loss, loss, 1e-5);
+    if (device == Device::cuda) {
+      EXPECT_EQ(kernel_counts().cpu, on_cpu);  // nothing fell back
+    }
+    const auto g = gradients(wanted), h = gradients(net);
+    for (size_t k = 0; k < g.size(); ++k) EXPECT_NEAR(g[k], h[k], 1e-5);
+    const auto a = pool.state().states.to_vector<float>();
+    const auto b = there.state().states.to_vector<float>();
+    for (size_t k = 0; k < a.size(); ++k) EXPECT_NEAR(a[k], b[k], 1e-4);
+  }
 }
 
 TEST(CarryPool, RefusesWhatMakesNoPool) {
