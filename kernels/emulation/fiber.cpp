@@ -17,7 +17,8 @@ using boost::context::detail::make_fcontext;
 using boost::context::detail::transfer_t;
 
 constexpr int kFibers = 1025;  // one per thread of the largest block, and the one that ends it
-constexpr size_t kGuardBytes = 4096;
+constexpr size_t kGuardBytes =
+    64 * 1024;  // wider than any frame we know, so that none steps over it
 constexpr size_t kStackBytes = 256 * 1024;  // address space: only touched pages cost memory
 
 char* stacks = nullptr;
