@@ -47,12 +47,10 @@ Graph exactly_one_factors(Geometry geometry) {
   for (int cell = 0; cell < cells; ++cell) {
     for (int digit = 0; digit < side; ++digit) {
       const int32_t candidate = cell * side + digit;
-      const int in_unit[] = {geometry.row(cell) * side + digit,
-                             geometry.column(cell) * side + digit,
-                             geometry.block(cell) * side + digit, cell};
-      for (int kind = 0; kind < 4; ++kind) {
-        members[static_cast<size_t>(kind * cells + in_unit[kind])].push_back(candidate);
-      }
+      const int factors[] = {geometry.row(cell) * side + digit,
+                             cells + geometry.column(cell) * side + digit,
+                             2 * cells + geometry.block(cell) * side + digit, 3 * cells + cell};
+      for (const int factor : factors) members[static_cast<size_t>(factor)].push_back(candidate);
     }
   }
   return Graph::from_rows(members, int64_t{cells} * side);
