@@ -76,7 +76,7 @@ namespace {
 HWY_EXPORT(step_chunk);
 HWY_EXPORT(norm_chunk);
 
-constexpr int64_t kGrain = 8;  // chunks that a thread takes at a time: about 10 us
+constexpr int64_t kGrain = 16;  // chunks that a thread takes at a time: about 10 us
 
 }  // namespace
 

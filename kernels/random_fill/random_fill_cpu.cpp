@@ -104,7 +104,7 @@ namespace {
 
 HWY_EXPORT(fill);
 
-constexpr int64_t kGrain = 8192;  // elements a chunk: about 20 us
+constexpr int64_t kGrain = 16384;  // elements a chunk: about 30 us
 
 }  // namespace
 

@@ -107,18 +107,21 @@ HWY_EXPORT(forward_rows);
 HWY_EXPORT(backward_rows);
 HWY_EXPORT(weight_rows);
 
-constexpr int64_t kRows = 8 * kRmsNormRows;  // rows a chunk: about 10 us at 32 channels
+// Rows a chunk: 32768 elements, about 15 us. A multiple of the groups of the weight's gradient.
+int64_t grain(int64_t channels) {
+  return kRmsNormRows * std::max<int64_t>(1, 32768 / kRmsNormRows / std::max<int64_t>(1, channels));
+}
 
 }  // namespace
 
 void rms_norm(const RmsNormArgs<float>& args) {
-  parallel_for(args.rows, kRows, [&](int64_t first, int64_t last) {
+  parallel_for(args.rows, grain(args.channels), [&](int64_t first, int64_t last) {
     HWY_DYNAMIC_DISPATCH(forward_rows)(args, first, last);
   });
 }
 
 void rms_norm_backward(const RmsNormBackwardArgs<float>& args) {
-  parallel_for(args.rows, kRows, [&](int64_t first, int64_t last) {
+  parallel_for(args.rows, grain(args.channels), [&](int64_t first, int64_t last) {
     HWY_DYNAMIC_DISPATCH(backward_rows)(args, first, last);
     if (args.dw_groups == nullptr) return;
     for (int64_t begin = first; begin < last; begin += kRmsNormRows) {

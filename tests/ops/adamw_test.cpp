@@ -36,12 +36,13 @@ struct PlainAdamw {
 };
 
 // Slots with random parameters and gradients; every other one has weight decay and an average.
-std::vector<optim::Slot> make_slots(TensorOptions options) {
+std::vector<optim::Slot> make_slots(TensorOptions options,
+                                    const std::vector<Shape>& shapes = kShapes) {
   std::vector<optim::Slot> slots;
-  for (size_t i = 0; i < kShapes.size(); ++i) {
+  for (size_t i = 0; i < shapes.size(); ++i) {
     const auto place = [&](const Tensor& t) { return t.to(options.dtype).to(options.device); };
-    const Tensor p = random_tensor(kShapes[i], 10 + i);
-    const Tensor zero = Tensor::zeros(kShapes[i], {.dtype = DType::f64});
+    const Tensor p = random_tensor(shapes[i], 10 + i);
+    const Tensor zero = Tensor::zeros(shapes[i], {.dtype = DType::f64});
     slots.push_back({.parameter = place(p).clone(),
                      .gradient = place(zero).clone(),
                      .first = place(zero).clone(),
@@ -52,8 +53,8 @@ std::vector<optim::Slot> make_slots(TensorOptions options) {
   return slots;
 }
 
-Tensor gradient_of_step(size_t slot, int64_t step) {
-  return random_tensor(kShapes[slot], 1000 * static_cast<uint64_t>(step) + slot, 0.05);
+Tensor gradient_of_step(const Shape& shape, size_t slot, int64_t step) {
+  return random_tensor(shape, 1000 * static_cast<uint64_t>(step) + slot, 0.05);
 }
 
 constexpr double kClip = 1.2;  // gradients of make_slots have a norm near 2
@@ -68,12 +69,13 @@ optim::AdamwStep options_of_step(int64_t step) {
 }
 
 // The parameters after some steps.
-std::vector<optim::Slot> train(TensorOptions options, int64_t steps) {
-  std::vector<optim::Slot> slots = make_slots(options);
+std::vector<optim::Slot> train(TensorOptions options, int64_t steps,
+                               const std::vector<Shape>& shapes = kShapes) {
+  std::vector<optim::Slot> slots = make_slots(options, shapes);
   optim::SlotTable table;
   for (int64_t step = 1; step <= steps; ++step) {
     for (size_t i = 0; i < slots.size(); ++i)
-      slots[i].gradient = gradient_of_step(i, step).to(options.dtype).to(options.device);
+      slots[i].gradient = gradient_of_step(shapes[i], i, step).to(options.dtype).to(options.device);
     table.set(slots);
     optim::AdamwStep o = options_of_step(step);
     o.gradient_scale = optim::gradient_norm(table, kClip).alias({}, 1);
@@ -104,7 +106,7 @@ PlainAdamw train_plainly(int64_t steps) {
   for (int64_t step = 1; step <= steps; ++step) {
     std::vector<double> gradient;
     for (size_t i = 0; i < start.size(); ++i) {
-      const std::vector<double> g = gradient_of_step(i, step).to_vector<double>();
+      const std::vector<double> g = gradient_of_step(kShapes[i], i, step).to_vector<double>();
       gradient.insert(gradient.end(), g.begin(), g.end());
     }
     plain.step(gradient, options_of_step(step), kClip);
@@ -150,11 +152,12 @@ TEST(Adamw, IsThePlainLoop) {
 }
 
 TEST(Adamw, SameBitsWithAnyNumberOfThreads) {
+  const std::vector<Shape> shapes = {{40000}, {3}, {20, 1025}};
   kernels::set_num_threads(1);
-  const std::vector<optim::Slot> wanted = train({}, 3);
+  const std::vector<optim::Slot> wanted = train({}, 3, shapes);
   for (const int threads : {2, 3}) {
     kernels::set_num_threads(threads);
-    const std::vector<optim::Slot> got = train({}, 3);
+    const std::vector<optim::Slot> got = train({}, 3, shapes);
     for (size_t i = 0; i < got.size(); ++i)
       expect_same_bits(got[i].parameter, wanted[i].parameter, std::to_string(threads) + " threads");
   }

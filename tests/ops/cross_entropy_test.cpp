@@ -42,6 +42,8 @@ TEST(CrossEntropy, AwkwardSizes) {
   }
   cases.push_back(loss_case("one_row", {4}));
   cases.push_back(loss_case("boards", {3, 81, 9}));
+  cases.push_back(loss_case("several_chunks", {2000, 9}));
+  cases.back().gradient_probes = 0;
   // More groups than the block that adds them has threads.
   cases.push_back(loss_case("many_groups", {64 * 256 + 3, 2}));
   cases.back().derivatives = Derivatives::none;
@@ -116,6 +118,8 @@ TEST(Softmax, AwkwardSizes) {
     cases.push_back(softmax_case("rows_" + std::to_string(n), {n, 9}));
   }
   cases.push_back(softmax_case("one_row", {4}));
+  cases.push_back(softmax_case("several_chunks", {2000, 9}));
+  cases.back().gradient_probes = 0;
   check_op("softmax", cases);
 }
 

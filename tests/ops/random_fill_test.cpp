@@ -31,8 +31,8 @@ TEST(RandomFill, AwkwardSizes) {
     cases.push_back(make_case("uniform_" + std::to_string(n), {n}, false, -1, 2));
     cases.push_back(make_case("normal_" + std::to_string(n), {n}, true, 0.5, 2));
   }
-  cases.push_back(make_case("uniform_many_chunks", {3, 8192 + 5}, false, 0, 1));
-  cases.push_back(make_case("normal_many_chunks", {3, 8192 + 5}, true, 0, 1));
+  cases.push_back(make_case("uniform_many_chunks", {3, 16384 + 5}, false, 0, 1));
+  cases.push_back(make_case("normal_many_chunks", {3, 16384 + 5}, true, 0, 1));
   check_op("random_fill", cases);
 }
 

@@ -1,0 +1,120 @@
+#include <gmock/gmock.h>
+
+#include <cmath>
+
+#include "models/nn/layers.h"
+#include "tests/support/op_test.h"
+
+namespace stillpoint::test {
+namespace {
+
+struct Tower {
+  nn::Linear first;
+  std::vector<nn::Linear> rest;
+  Tensor counter;  // no parameter
+
+  explicit Tower(Philox& random)
+      : first(3, 4, random, nn::Bias::no),
+        rest{nn::Linear(4, 4, random), nn::Linear(4, 2, random)},
+        counter(Tensor::zeros({}, {.dtype = DType::i32})) {}
+  Tensor operator()(Tensor x) const {
+    x = first(x);
+    for (const nn::Linear& layer : rest) x = layer(ops::relu(x));
+    return x;
+  }
+  void visit(auto&& v) {
+    v("first", first);
+    v("rest", rest);
+    v("counter", counter);
+  }
+};
+
+std::vector<std::string> names(const NamedTensors& tensors) {
+  std::vector<std::string> all;
+  for (const auto& [name, t] : tensors) all.push_back(name);
+  return all;
+}
+
+TEST(Visit, NamesTensorsAndParameters) {
+  Philox random(1);
+  Tower tower(random);
+  EXPECT_THAT(names(parameters(tower)),
+              testing::ElementsAre("first.weight", "rest.0.bias", "rest.0.weight", "rest.1.bias",
+                                   "rest.1.weight"));
+  EXPECT_EQ(tensors(tower).size(), 6u);
+  EXPECT_EQ(count_parameters(tower), 12 + 16 + 4 + 8 + 2);
+}
+
+struct Twins {
+  Tensor a = Tensor::zeros({1}), b = Tensor::zeros({1});
+  void visit(auto&& v) {
+    v("same", a);
+    v("same", b);
+  }
+};
+
+TEST(Visit, RefusesEqualNames) {
+  Twins twins;
+  EXPECT_THROW(tensors(twins), OptionError);
+}
+
+TEST(Visit, MovesBetweenDevices) {
+  if (!available(Device::cuda)) return;  // one device has nowhere to move to
+  Philox random(1);
+  Tower tower(random);
+  const Tensor x = random_tensor({5, 3}, 1).to(DType::f32);
+  const Tensor wanted = tower(x);
+  to_device(tower, Device::cuda);
+  for (const auto& [name, t] : tensors(tower)) EXPECT_EQ(t.device(), Device::cuda) << name;
+  EXPECT_EQ(parameters(tower).size(), 5u);
+  expect_close(tower(x.to(Device::cuda)), wanted.to(DType::f64), 8, 4, "after the move");
+}
+
+TEST(Visit, LoadsAllOrNothing) {
+  Philox random(1);
+  Tower tower(random), other(random);
+  load_tensors(tower, tensors(other));
+  expect_same_bits(tower.first.weight, other.first.weight, "loaded");
+  EXPECT_TRUE(tower.first.weight.requires_grad());
+  EXPECT_FALSE(tower.first.weight.same_object(other.first.weight));
+
+  NamedTensors broken = tensors(other);
+  broken["first.weight"] = Tensor::full({4, 3}, 7.0);
+  broken["rest.1.bias"] = Tensor::zeros({3});
+  EXPECT_THROW(load_tensors(tower, broken), ShapeError);
+  broken.erase("rest.1.bias");
+  EXPECT_THROW(load_tensors(tower, broken), FormatError);
+  expect_same_bits(tower.first.weight, other.first.weight, "unchanged");
+}
+
+TEST(Layers, StartAsTheyShould) {
+  Philox random(3);
+  const nn::Linear linear(100, 50, random);
+  const std::vector<float> w = linear.weight.to_vector<float>();
+  EXPECT_LE(*std::max_element(w.begin(), w.end()), 0.1f);
+  EXPECT_GT(*std::max_element(w.begin(), w.end()), 0.099f);
+  EXPECT_LT(*std::min_element(w.begin(), w.end()), -0.099f);
+  EXPECT_FALSE(nn::Linear(2, 2, random, nn::Bias::no).bias.defined());
+  Philox again(3);
+  expect_same_bits(nn::Linear(100, 50, again).bias, linear.bias, "same seed");
+  EXPECT_THROW(nn::Linear(0, 2, random), OptionError);
+  EXPECT_THROW(nn::GruCell(2, -1, random), OptionError);
+  EXPECT_THROW(nn::RmsNorm(0), OptionError);
+  EXPECT_THROW(nn::Embedding(0, 1, random), OptionError);
+}
+
+TEST(Layers, AreTheirOps) {
+  Philox random(4);
+  const Tensor x = random_tensor({5, 3}, 1).to(DType::f32);
+  const Tensor h = random_tensor({5, 2}, 2).to(DType::f32);
+  const nn::GruCell gru(3, 2, random);
+  expect_same_bits(gru(x, h), ops::gru_cell(gru.input(x), gru.state(h), h), "GruCell");
+  const nn::RmsNorm norm(2);
+  expect_same_bits(norm(h, h), ops::rms_norm(h, {}, h), "RmsNorm");
+  const nn::Embedding embedding(4, 2, random);
+  const Tensor row = embedding(Tensor::from<int32_t>({2}, {1}));
+  expect_same_bits(row, ops::rows(embedding.table, 2, 1), "Embedding");
+}
+
+}  // namespace
+}  // namespace stillpoint::test
