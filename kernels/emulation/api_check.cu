@@ -12,8 +12,10 @@
 #define STILLPOINT_CUDA_PROPERTY(type, field, answer) \
   static_assert(std::is_same_v<decltype(cudaDeviceProp::field), type>);
 
+// The cast picks the overload that the list names.
 #define STILLPOINT_IS_FUNCTION(result, name, parameters) \
-  static_assert(static_cast<result(*) parameters>(&name) != nullptr);
+  static_assert(                                         \
+      std::is_same_v<decltype(static_cast<result(*) parameters>(&name)), result(*) parameters>);
 #define STILLPOINT_IS_CONSTANT(type, name, value)        \
   static_assert(static_cast<unsigned>(name) == (value)); \
   static_assert(std::is_convertible_v<decltype(name), type>);
