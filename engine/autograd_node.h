@@ -15,7 +15,7 @@ struct Node {
 
   const char* op = "";
   uint64_t id = 0;             // later ops have greater ids: the order of differentiation
-  std::vector<Tensor> inputs;  // keeps the tape below alive
+  std::vector<Tensor> inputs;  // keeps the tape below alive; without elements, but for leaves
   std::vector<Shape> output_shapes;
   std::vector<TensorOptions> output_options;
   BackwardOfGradients backward;  // emptied once used, unless the graph is retained

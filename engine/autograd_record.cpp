@@ -1,6 +1,7 @@
 // The recording half of autograd: nodes, modes, record().
 #include <algorithm>
 #include <atomic>
+#include <iterator>
 #include <utility>
 
 #include "engine/autograd_node.h"
@@ -50,6 +51,25 @@ bool needs_record(std::initializer_list<Tensor> inputs) {
                                   [](const Tensor& t) { return t.requires_grad(); });
 }
 
+namespace {
+
+// An input as the tape keeps it: where it came from and its shape, not its elements, which live on
+// only if a closure saved them. Leaves stay themselves: their gradient is put in place.
+Tensor without_elements(const Tensor& t) {
+  if (!t.defined()) return t;
+  const Tensor::Impl& from = *AutogradAccess::impl(t);
+  if (from.leaf_requires_grad) return t;
+  auto impl = std::make_shared<Tensor::Impl>();
+  impl->shape = from.shape;
+  impl->numel = from.numel;
+  impl->options = from.options;
+  impl->node = from.node;
+  impl->node_output = from.node_output;
+  return AutogradAccess::wrap(std::move(impl));
+}
+
+}  // namespace
+
 std::vector<Tensor> record_many(const char* op, std::vector<Tensor> inputs,
                                 std::vector<Tensor> outputs, BackwardOfGradients backward) {
   const bool wanted = recording && std::any_of(inputs.begin(), inputs.end(),
@@ -58,7 +78,7 @@ std::vector<Tensor> record_many(const char* op, std::vector<Tensor> inputs,
   auto node = std::make_shared<autograd::Node>();
   node->op = op;
   node->id = node_counter.fetch_add(1);
-  node->inputs = std::move(inputs);
+  std::transform(inputs.begin(), inputs.end(), std::back_inserter(node->inputs), without_elements);
   node->backward = std::move(backward);
   for (size_t k = 0; k < outputs.size(); ++k) {
     node->output_shapes.push_back(outputs[k].shape());

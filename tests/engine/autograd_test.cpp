@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "engine/gradcheck.h"
 #include "engine/memory.h"
 #include "engine/ops.h"
@@ -109,6 +111,19 @@ TEST(Autograd, TapeIsFreedWithItsOutputs) {
     EXPECT_GT(memory_stats(Device::cpu).live, before);
   }
   EXPECT_EQ(memory_stats(Device::cpu).live, before);
+}
+
+// No closure of this chain saves anything as large as the tensors that flow through it.
+TEST(Autograd, TapeKeepsOnlyWhatClosuresSave) {
+  Tensor x = Tensor::zeros({1000});
+  x.set_requires_grad();
+  reset_peak_memory(Device::cpu);
+  const int64_t before = memory_stats(Device::cpu).live;
+  Tensor y = x;
+  for (int k = 0; k < 20; ++k) y = ops::add(ops::affine(y, 0.5), Tensor::full({}, 1.0));
+  EXPECT_LT(memory_stats(Device::cpu).peak - before, 6 * x.bytes());
+  backward(ops::sum(y));
+  EXPECT_DOUBLE_EQ(x.grad().to_vector<float>()[0], std::ldexp(1.0, -20));
 }
 
 TEST(Autograd, LongTapesNeedNoDeepStack) {
