@@ -14,12 +14,6 @@ auto& streams =
     *new std::vector<std::unique_ptr<CUstream_st>>;  // the first is the legacy default stream
 uint64_t marks = 0;
 
-std::vector<std::unique_ptr<CUstream_st>>& all_streams() {
-  watch_faults();
-  if (streams.empty()) streams.push_back(std::make_unique<CUstream_st>());
-  return streams;
-}
-
 bool runnable(const CUstream_st& stream) {
   return !stream.queue.empty() &&
          std::all_of(stream.queue.front()->after.begin(), stream.queue.front()->after.end(),
@@ -74,8 +68,15 @@ void forget_destroyed() {
 
 }  // namespace
 
+const std::vector<std::unique_ptr<CUstream_st>>& all_streams() {
+  watch_faults();
+  if (streams.empty()) streams.push_back(std::make_unique<CUstream_st>());
+  return streams;
+}
+
 CUstream_st* create_stream(bool blocking) {
-  all_streams().push_back(std::make_unique<CUstream_st>());
+  (void)all_streams();
+  streams.push_back(std::make_unique<CUstream_st>());
   streams.back()->blocking = blocking;
   return streams.back().get();
 }
@@ -94,6 +95,7 @@ CUstream_st* find_stream(cudaStream_t handle) {
 }
 
 OperationPtr submit(CUstream_st* stream, Operation operation) {
+  if (stream->capture != nullptr) return capture(stream, std::move(operation));
   CUstream_st* legacy = all_streams().front().get();
   auto pointer = std::make_shared<Operation>(std::move(operation));
   const auto await = [&](const CUstream_st& other) {

@@ -20,7 +20,9 @@ struct Operation {
   CUstream_st* stream = nullptr;
   bool on_host = false;  // runs without access to device memory
   bool done = false;
-  uint64_t mark = 0;  // advance()'s: needed for what is waited for
+  uint64_t mark = 0;     // advance()'s: needed for what is waited for
+  uint64_t capture = 0;  // part of that capture, as its node number `node`; never runs itself
+  size_t node = 0;
   std::chrono::steady_clock::time_point finished{};
 };
 using OperationPtr = std::shared_ptr<Operation>;
@@ -32,6 +34,7 @@ struct CUstream_st {
   bool destroyed = false;
   std::deque<stillpoint::emulation::OperationPtr> queue;
   stillpoint::emulation::OperationPtr last;
+  CUgraph_st* capture = nullptr;  // what is put on the stream becomes part of this graph
 };
 
 struct CUevent_st {
@@ -45,6 +48,14 @@ CUstream_st* create_stream(bool blocking);
 void destroy_stream(CUstream_st* stream);
 // nullptr stands for the legacy default stream; the result is nullptr if there is no such stream.
 CUstream_st* find_stream(cudaStream_t handle);
+
+// Adds an operation to the graph that the stream captures.
+OperationPtr capture(CUstream_st* stream, Operation operation);
+bool join_capture(CUstream_st* stream, const Operation& record);  // by waiting for its event
+// Refuses a call that would wait or touch memory, and thereby ends the capture: of the stream, or
+// of any stream if none is given.
+cudaError_t refuse_in_capture(const char* call, const CUstream_st* stream);
+const std::vector<std::unique_ptr<CUstream_st>>& all_streams();
 
 OperationPtr submit(CUstream_st* stream, Operation operation);
 void advance(const OperationPtr& goal);  // runs work until `goal` is done or the device has failed
@@ -60,3 +71,9 @@ cudaError_t error(cudaError_t code, std::string message);
 std::recursive_mutex& api_mutex();
 
 }  // namespace stillpoint::emulation
+
+// How every function of the API begins: one thread at a time, and nothing after a failure.
+#define STILLPOINT_API                                                                    \
+  const std::lock_guard api_lock(stillpoint::emulation::api_mutex());                     \
+  if (const cudaError_t failed = stillpoint::emulation::failure(); failed != cudaSuccess) \
+  return failed

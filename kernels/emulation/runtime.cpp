@@ -153,14 +153,14 @@ cudaError_t enqueue(cudaStream_t handle, const char* name, std::function<void()>
 
 using namespace stillpoint::emulation;
 
-#define STILLPOINT_API                         \
-  const std::lock_guard api_lock(api_mutex()); \
-  if (failure() != cudaSuccess) return failure()
-
 extern "C" {
 
 cudaError_t cudaMalloc(void** pointer, size_t bytes) {
   STILLPOINT_API;
+  if (const cudaError_t refused = refuse_in_capture("cudaMalloc", nullptr);
+      refused != cudaSuccess) {
+    return refused;
+  }
   if (pointer == nullptr) return error(cudaErrorInvalidValue, "cudaMalloc: null pointer");
   *pointer = nullptr;
   if (bytes == 0) return cudaSuccess;
@@ -174,6 +174,9 @@ cudaError_t cudaMalloc(void** pointer, size_t bytes) {
 cudaError_t cudaFree(void* pointer) {
   const std::lock_guard lock(api_mutex());
   if (pointer == nullptr) return failure();
+  if (const cudaError_t refused = refuse_in_capture("cudaFree", nullptr); refused != cudaSuccess) {
+    return refused;
+  }
   if (failure() == cudaSuccess) advance_all();  // cudaFree waits for the device
   if (free_device(pointer)) return failure();
   return error(cudaErrorInvalidValue, "cudaFree: " + describe_address(pointer));

@@ -27,6 +27,10 @@ cudaError_t no_event(const char* call) {
   return error(cudaErrorInvalidResourceHandle, std::string(call) + ": no such event");
 }
 
+bool captured(const CUevent_st* event) {
+  return event->record != nullptr && event->record->capture != 0;
+}
+
 uint64_t checksum(const void* data, size_t bytes) {
   uint64_t hash = 1469598103934665603ull, word = 0;
   const auto* p = static_cast<const char*>(data);
@@ -63,9 +67,11 @@ cudaError_t submit_copy(const char* call, void* to, const void* from, size_t byt
     return error(cudaErrorInvalidValue, std::string(call) + ": " + std::to_string(bytes) +
                                             " bytes read " + describe_address(from));
   }
-  const bool watch_source = !from_device && !host_waits;
+  // A captured copy runs later and often: what the host holds now means nothing for it.
+  const bool watch = !host_waits && stream->capture == nullptr;
+  const bool watch_source = !from_device && watch;
   const uint64_t sum = watch_source ? checksum(from, bytes) : 0;
-  if (!to_device && !host_waits) std::memset(to, 0xff, bytes);  // whoever reads too early sees NaN
+  if (!to_device && watch) std::memset(to, 0xff, bytes);  // whoever reads too early sees NaN
   OperationPtr operation =
       submit(stream, {.run = [=] {
                ++counts.copies;
@@ -105,10 +111,6 @@ cudaError_t submit_fill(void* to, int value, size_t bytes, cudaStream_t handle,
 
 using namespace stillpoint::emulation;
 
-#define STILLPOINT_API                         \
-  const std::lock_guard api_lock(api_mutex()); \
-  if (failure() != cudaSuccess) return failure()
-
 extern "C" {
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
@@ -119,6 +121,10 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
 
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
   STILLPOINT_API;
+  if (const cudaError_t refused = refuse_in_capture("cudaMemcpy", nullptr);
+      refused != cudaSuccess) {
+    return refused;
+  }
   OperationPtr operation;
   const cudaError_t code =
       submit_copy("cudaMemcpy", to, from, bytes, kind, nullptr, true, &operation);
@@ -134,6 +140,10 @@ cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stre
 
 cudaError_t cudaMemset(void* to, int value, size_t bytes) {
   STILLPOINT_API;
+  if (const cudaError_t refused = refuse_in_capture("cudaMemset", nullptr);
+      refused != cudaSuccess) {
+    return refused;
+  }
   return submit_fill(to, value, bytes, nullptr, nullptr);  // on device memory it does not wait
 }
 
@@ -158,6 +168,10 @@ cudaError_t cudaStreamSynchronize(cudaStream_t handle) {
   STILLPOINT_API;
   CUstream_st* stream = find_stream(handle);
   if (stream == nullptr) return no_stream("cudaStreamSynchronize");
+  if (const cudaError_t refused = refuse_in_capture("cudaStreamSynchronize", stream);
+      refused != cudaSuccess) {
+    return refused;
+  }
   advance(submit(stream, {}));  // on the legacy default stream this awaits the others too
   return failure();
 }
@@ -166,6 +180,10 @@ cudaError_t cudaStreamQuery(cudaStream_t handle) {
   STILLPOINT_API;
   CUstream_st* stream = find_stream(handle);
   if (stream == nullptr) return no_stream("cudaStreamQuery");
+  if (const cudaError_t refused = refuse_in_capture("cudaStreamQuery", stream);
+      refused != cudaSuccess) {
+    return refused;
+  }
   if (stream->last == nullptr || stream->last->done) return cudaSuccess;
   advance_a_little(stream->last);
   if (failure() != cudaSuccess) return failure();
@@ -174,6 +192,10 @@ cudaError_t cudaStreamQuery(cudaStream_t handle) {
 
 cudaError_t cudaDeviceSynchronize() {
   STILLPOINT_API;
+  if (const cudaError_t refused = refuse_in_capture("cudaDeviceSynchronize", nullptr);
+      refused != cudaSuccess) {
+    return refused;
+  }
   advance_all();
   return failure();
 }
@@ -219,6 +241,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event, unsigned
   if (stream == nullptr) return no_stream("cudaStreamWaitEvent");
   if (!events().contains(event)) return no_event("cudaStreamWaitEvent");
   if (event->record == nullptr || event->record->done) return cudaSuccess;
+  (void)join_capture(stream, *event->record);
   submit(stream, {.after = {event->record}});
   return cudaSuccess;
 }
@@ -226,6 +249,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event, unsigned
 cudaError_t cudaEventQuery(cudaEvent_t event) {
   STILLPOINT_API;
   if (!events().contains(event)) return no_event("cudaEventQuery");
+  if (captured(event)) return error(cudaErrorCapturedEvent, "cudaEventQuery: a captured event");
   advance_a_little(event->record);
   if (failure() != cudaSuccess) return failure();
   return event->record == nullptr || event->record->done ? cudaSuccess : cudaErrorNotReady;
@@ -234,6 +258,9 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   STILLPOINT_API;
   if (!events().contains(event)) return no_event("cudaEventSynchronize");
+  if (captured(event)) {
+    return error(cudaErrorCapturedEvent, "cudaEventSynchronize: a captured event");
+  }
   advance(event->record);
   return failure();
 }

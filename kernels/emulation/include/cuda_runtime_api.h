@@ -6,8 +6,12 @@
 
 struct CUstream_st;
 struct CUevent_st;
+struct CUgraph_st;
+struct CUgraphExec_st;
 using cudaStream_t = CUstream_st*;
 using cudaEvent_t = CUevent_st*;
+using cudaGraph_t = CUgraph_st*;
+using cudaGraphExec_t = CUgraphExec_st*;
 using cudaHostFn_t = void (*)(void*);
 
 enum cudaError {
@@ -23,6 +27,8 @@ enum cudaDeviceAttr {
 
 enum cudaMemcpyKind : unsigned {};
 enum cudaFuncAttribute : unsigned {};
+enum cudaStreamCaptureMode : unsigned {};
+enum cudaStreamCaptureStatus : unsigned {};
 #define STILLPOINT_CUDA_CONSTANT(type, name, value) inline constexpr type name{value};
 #include "kernels/emulation/cuda_api.inc"
 
@@ -41,4 +47,5 @@ cudaError_t cudaMemcpyAsync(void*, const void*, size_t, cudaMemcpyKind, cudaStre
 cudaError_t cudaMemsetAsync(void*, int, size_t, cudaStream_t = nullptr);
 cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned = 0);
 cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t = nullptr);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t*, cudaGraph_t, unsigned long long = 0);
 }
