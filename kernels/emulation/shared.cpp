@@ -24,7 +24,7 @@ struct Placed {
 // Not thread_local and not static per array: AddressSanitizer gives those no red zones.
 alignas(64) unsigned char arena[kSharedArenaBytes];
 auto& placed = *new std::vector<Placed>;
-size_t top = 0;
+size_t top = sizeof arena;  // the first block poisons all of it
 uint64_t blocks = 0;
 
 unsigned char* place(const char* name, size_t bytes, size_t alignment) {
