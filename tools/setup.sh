@@ -7,7 +7,7 @@ set -euo pipefail
 packages=(g++ cmake ninja-build python3
           libhwy-dev libdnnl-dev libboost-context-dev libfmt-dev libcli11-dev nlohmann-json3-dev
           libgtest-dev libgmock-dev libbenchmark-dev)
-ci_packages=(clang libomp-dev libclang-rt-14-dev clang-format-14 clang-tidy-14 gcovr git)
+ci_packages=(ccache clang libomp-dev libclang-rt-14-dev clang-format-14 clang-tidy-14 gcovr git)
 
 case "${1:-}" in
   "") ;;
