@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 bound=95
 build=build/coverage
-tests=(ops_test engine_test models_test)
+tests=(ops_test engine_test models_test emulation_test)
 
 cmake --preset emulate -B "$build" -DSTILLPOINT_COVERAGE=ON -DSTILLPOINT_RACE_CHECK=ON -DSTILLPOINT_BENCH=OFF
 cmake --build "$build" --target "${tests[@]}"

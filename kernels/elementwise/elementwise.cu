@@ -71,8 +71,10 @@ Status launch_binary(const BinaryArgs<float>& args, Stream stream) {
     return launch(spread_kernel<F, uint32_t>, blocks_for(n, kThreads), kThreads, 0, stream, args.a,
                   args.b, args.out, n, static_cast<uint32_t>(args.columns), args.a_spread,
                   args.b_spread);
+  // GCOVR_EXCL_START: more than 16 GiB in one tensor, which no test can hold
   return launch(spread_kernel<F, int64_t>, blocks_for(n, kThreads), kThreads, 0, stream, args.a,
                 args.b, args.out, n, args.columns, args.a_spread, args.b_spread);
+  // GCOVR_EXCL_STOP
 }
 
 }  // namespace
@@ -84,7 +86,7 @@ Status unary(const UnaryArgs<float>& args, Stream stream) {
     return launch_unary<scalar::unary::name>(args, stream);
   switch (args.function) { STILLPOINT_UNARY_FUNCTIONS(STILLPOINT_CASE) }
 #undef STILLPOINT_CASE
-  return {};
+  return {};  // GCOVR_EXCL_LINE: every function has its case
 }
 
 Status binary(const BinaryArgs<float>& args, Stream stream) {
@@ -94,7 +96,7 @@ Status binary(const BinaryArgs<float>& args, Stream stream) {
     return launch_binary<scalar::binary::name>(args, stream);
   switch (args.function) { STILLPOINT_BINARY_FUNCTIONS(STILLPOINT_CASE) }
 #undef STILLPOINT_CASE
-  return {};
+  return {};  // GCOVR_EXCL_LINE: every function has its case
 }
 
 }  // namespace stillpoint::kernels::cuda

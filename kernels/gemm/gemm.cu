@@ -27,8 +27,10 @@ Status finish(const GemmArgs<float>& args, Stream stream) {
   if (total <= int64_t{UINT32_MAX})
     return launch(finish_kernel<kActivation, uint32_t>, blocks, kThreads, 0, stream, args.out,
                   args.bias, total, static_cast<uint32_t>(args.n));
+  // GCOVR_EXCL_START: more than 16 GiB in one tensor, which no test can hold
   return launch(finish_kernel<kActivation, int64_t>, blocks, kThreads, 0, stream, args.out,
                 args.bias, total, args.n);
+  // GCOVR_EXCL_STOP
 }
 
 }  // namespace
@@ -48,7 +50,7 @@ Status gemm(const GemmArgs<float>& args, Stream stream) {
     case Activation::tanh:
       return finish<Activation::tanh>(args, stream);
   }
-  return {};
+  return {};  // GCOVR_EXCL_LINE: every activation has its case
 }
 
 }  // namespace stillpoint::kernels::cuda
