@@ -15,7 +15,7 @@ for test in "${tests[@]}"; do "$build/bin/$test" --gtest_brief=1; done
 # Device code is written in .cu files and in the two headers they share; engine/cuda is the host code beside it.
 # Lines that only a failing driver reaches carry GCOVR_EXCL marks, with the reason.
 gcovr --root . --filter '.*\.cu$' --filter 'kernels/common/(launch\.h|reduce\.cuh)$' --filter 'engine/cuda/' \
-  --exclude-throw-branches --csv "$build/coverage.csv" --txt "$build/coverage.txt" "$build"
+  --exclude 'tests/' --exclude-throw-branches --csv "$build/coverage.csv" --txt "$build/coverage.txt" "$build"
 awk -F, -v bound="$bound" '
   NR == 1 { next }
   { printf "%6.1f %%  %5d lines  %s\n", 100 * $4, $2, $1
