@@ -204,7 +204,7 @@ TEST(Checkpoint, KeepsOneSegmentAtATime) {
 TEST(Gradcheck, AcceptsRightAndRejectsWrongGradients) {
   const auto cube = [](double factor) {
     return [factor](std::span<const Tensor> in) {
-      const Tensor x = in[0];
+      const Tensor& x = in[0];
       const Tensor y = ops::mul(ops::square(x), x).detach();
       return record("cube", {x}, y, [x, factor](const Tensor& g) -> Gradients {
         return {ops::mul(g, ops::affine(ops::square(x), 3.0 * factor))};
@@ -219,7 +219,7 @@ TEST(Gradcheck, AcceptsRightAndRejectsWrongGradients) {
   EXPECT_THAT(wrong.message, HasSubstr("finite difference"));
   // The right gradient, whose own gradient is wrong.
   const auto wrong_twice = [](std::span<const Tensor> in) {
-    const Tensor x = in[0];
+    const Tensor& x = in[0];
     return record(
         "cube", {x}, ops::mul(ops::square(x), x).detach(), [x](const Tensor& g) -> Gradients {
           const Tensor slope = ops::affine(ops::square(x), 3.0);
