@@ -1,7 +1,6 @@
 #include "kernels/emulation/block.h"
 
 #include <array>
-#include <cstdio>
 #include <utility>
 #include <vector>
 
@@ -118,34 +117,6 @@ void abandon_fibers() {
     prepare_fiber(fibers[i], static_cast<int>(i), work);
     idle.push_back(&fibers[i]);
   }
-}
-
-std::string describe_waiting() {
-  std::string text;
-  int groups = 0;
-  for (int i = 0; i < block.size && groups < 4; ++i) {
-    const Thread& thread = block.threads[i];
-    if (thread.state != Thread::State::at_barrier &&
-        thread.state != Thread::State::in_warp_operation) {
-      continue;
-    }
-    const auto same = [&](const Thread& other) {
-      return other.state == thread.state && other.mask == thread.mask &&
-             same_site(other.site, thread.site);
-    };
-    bool seen = false;
-    for (int j = 0; j < i && !seen; ++j) seen = same(block.threads[j]);
-    if (seen) continue;
-    int members = 0;
-    for (int j = i; j < block.size; ++j) members += same(block.threads[j]);
-    char mask[40] = "";
-    const bool in_barrier = thread.state == Thread::State::at_barrier;
-    if (!in_barrier) std::snprintf(mask, sizeof mask, " (mask 0x%08x)", thread.mask);
-    text += (groups++ ? "; " : "") + std::to_string(members) + " threads, the first " +
-            describe(thread) + ", wait in " + (in_barrier ? "__syncthreads" : name_of(thread.op)) +
-            mask + " at " + describe(thread.site);
-  }
-  return text;
 }
 
 bool run_block() {

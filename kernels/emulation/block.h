@@ -80,6 +80,7 @@ void report_failure(cudaError_t code, std::string message);  // runtime.cpp keep
 std::string describe(const Thread& thread);  // "thread (3,0,0)"
 std::string describe(const Site& site);      // "file.cu:12"
 std::string describe_block();                // "kernel k, block (0,0,0)"
+std::string describe_waiting();              // which threads wait where
 bool same_site(const Site& a, const Site& b);
 const char* name_of(WarpOp op);
 // From the program's symbols and line table:

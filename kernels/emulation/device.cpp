@@ -62,6 +62,15 @@ bool step(Allowed allowed) {
   return true;
 }
 
+// After the work: what no kernel's own arguments led to.
+void check_all_memory() {
+  if (failure() != cudaSuccess) return;
+  const std::string overrun = check_red_zones();
+  if (overrun.empty()) return;
+  report_failure(cudaErrorIllegalAddress,
+                 "device memory out of bounds: " + overrun + " since the last synchronisation");
+}
+
 void forget_destroyed() {
   std::erase_if(streams, [](const auto& s) { return s->destroyed && s->queue.empty(); });
 }
@@ -124,6 +133,7 @@ void advance(const OperationPtr& goal) {
   while (!goal->done && failure() == cudaSuccess) {
     if (!step([&](const Operation& o) { return others_too || o.mark == mark; })) break;
   }
+  check_all_memory();
   forget_destroyed();
 }
 
@@ -131,6 +141,7 @@ void advance_all() {
   const DeviceAccess access(true);
   while (failure() == cudaSuccess && step([](const Operation&) { return true; })) {
   }
+  check_all_memory();
   forget_destroyed();
 }
 

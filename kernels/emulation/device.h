@@ -67,6 +67,7 @@ void drop_pending();
 cudaError_t failure();
 // Keeps an error of one call, which cudaGetLastError() gives and clears.
 cudaError_t error(cudaError_t code, std::string message);
+void forget_errors();
 
 std::recursive_mutex& api_mutex();
 
@@ -77,3 +78,8 @@ std::recursive_mutex& api_mutex();
   const std::lock_guard api_lock(stillpoint::emulation::api_mutex());                     \
   if (const cudaError_t failed = stillpoint::emulation::failure(); failed != cudaSuccess) \
   return failed
+
+#define STILLPOINT_REFUSE_IN_CAPTURE(call, stream)                                        \
+  if (const cudaError_t refused = stillpoint::emulation::refuse_in_capture(call, stream); \
+      refused != cudaSuccess)                                                             \
+  return refused

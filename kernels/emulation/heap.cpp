@@ -18,8 +18,8 @@
 namespace stillpoint::emulation {
 namespace {
 
-constexpr size_t kReserved = size_t{1} << 40;  // address space only
-constexpr size_t kPage = 4096, kRedZone = 256;
+constexpr size_t kReserved = size_t{1} << 40;   // address space only
+constexpr size_t kPage = 4096, kRedZone = 256;  // of a longer one, the first bytes are looked at
 constexpr unsigned char kPoison = 0xff;
 
 struct Range {
@@ -70,6 +70,16 @@ void set_access(bool allowed) {
 
 // The bytes after the allocation's end that are its red zone.
 size_t tail_bytes(const Allocation& a) { return paged_bytes(a.bytes) - kRedZone - a.bytes; }
+
+// The first byte of a red zone that a stray write has changed, or nullptr.
+const char* find_written(const Allocation& a) {
+  if (!a.live) return nullptr;
+  const char* before = find_written(pages_of(a), kRedZone);
+  return before ? before : find_written(a.address + a.bytes, std::min(tail_bytes(a), kRedZone));
+}
+const char* find_written(const Block& b) {
+  return find_written(b.address + b.bytes, std::min(b.capacity - b.bytes, kRedZone));
+}
 
 // "8 bytes past the end of"
 std::string describe_offset(const void* address, const char* begin, size_t bytes) {
@@ -170,22 +180,27 @@ size_t device_bytes_limit() { return limit; }
 void set_memory_limit(size_t bytes) { limit = bytes; }
 
 std::string check_red_zones() {
-  for (const auto& [key, a] : allocations) {
-    if (!a.live) continue;
-    const Range zones[] = {{pages_of(a), kRedZone}, {a.address + a.bytes, tail_bytes(a)}};
-    for (const Range& zone : zones) {
-      const char* written = find_written(zone.begin, zone.bytes);
-      if (written == nullptr) continue;
-      fill_red_zone(zone.begin, zone.bytes);
-      return "written " + describe_address(written);
-    }
+  const char* written = nullptr;
+  for (auto a = allocations.begin(); a != allocations.end() && written == nullptr; ++a) {
+    written = find_written(a->second);
   }
-  for (const auto& [key, b] : blocks) {
-    const char* written =
-        find_written(b.address + b.bytes, std::min(b.capacity - b.bytes, kRedZone));
-    if (written == nullptr) continue;
-    fill_red_zone(b.address + b.bytes, b.capacity - b.bytes);
-    return "written " + describe_address(written);
+  for (auto b = blocks.begin(); b != blocks.end() && written == nullptr; ++b) {
+    written = find_written(b->second);
+  }
+  return written == nullptr ? "" : "written " + describe_address(written);
+}
+
+std::string check_red_zones(const void* arguments, size_t bytes) {
+  for (size_t i = 0; i + sizeof(void*) <= bytes; i += sizeof(void*)) {
+    const void* pointer = nullptr;
+    std::memcpy(&pointer, static_cast<const char*>(arguments) + i, sizeof pointer);
+    const Allocation* a = find_allocation(pointer);
+    if (a == nullptr) continue;
+    const char* written = find_written(*a);
+    const auto after = blocks.upper_bound(reinterpret_cast<uintptr_t>(pointer));
+    if (written == nullptr && after != blocks.begin())
+      written = find_written(std::prev(after)->second);
+    if (written != nullptr) return "written " + describe_address(written);
   }
   return "";
 }

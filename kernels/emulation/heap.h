@@ -33,8 +33,10 @@ size_t device_bytes_in_use();
 size_t device_bytes_limit();
 inline constexpr size_t kDeviceBytes = size_t{1} << 33;
 
-// Empty, or which allocation's red zone was written.
+// Empty, or which allocation's red zone was written: of all allocations, or of those that a pointer
+// among `arguments` points to.
 std::string check_red_zones();
+std::string check_red_zones(const void* arguments, size_t bytes);
 
 // "8 bytes past the end of device allocation 3 (64 bytes)"
 std::string describe_address(const void* address);

@@ -1,5 +1,5 @@
-// The CUDA runtime API over the emulated device: memory, kernels, errors, properties.
-// streams.cpp has streams and events.
+// The CUDA runtime API over the emulated device: memory, kernels, properties. streams.cpp has
+// streams, events and copies, graph.cpp graphs, errors.cpp errors.
 #include <cuda_runtime.h>
 
 #include <cstdlib>
@@ -7,6 +7,7 @@
 #include <map>
 #include <mutex>
 #include <set>
+#include <string>
 #include <utility>
 
 #include "kernels/emulation/block.h"
@@ -15,13 +16,6 @@
 
 namespace stillpoint::emulation {
 namespace {
-
-struct Errors {
-  cudaError_t failed = cudaSuccess;  // ends all work until reset()
-  cudaError_t last = cudaSuccess;    // of one call
-  std::string first_message, last_message;
-};
-auto& errors = *new Errors;
 
 uint64_t seed_from_environment() {
   const char* text = std::getenv("STILLPOINT_EMULATION_SEED");
@@ -54,12 +48,13 @@ std::string launch_problem(const Launch& launch) {
   return "";
 }
 
+// The kernel at fault is known if it wrote past an array that it was given; advance() looks at all.
 void run_kernel(const Launch& launch) {
   if (!run_grid(launch)) return;
-  if (const std::string overrun = check_red_zones(); !overrun.empty()) {
-    report_failure(cudaErrorIllegalAddress, "device memory out of bounds in kernel " +
-                                                function_name(launch.kernel) + ": " + overrun);
-  }
+  const std::string overrun = check_red_zones(launch.invocation.get(), launch.invocation_bytes);
+  if (overrun.empty()) return;
+  report_failure(cudaErrorIllegalAddress, "device memory out of bounds in kernel " +
+                                              function_name(launch.kernel) + ": " + overrun);
 }
 
 cudaError_t submit_block(const char* call, cudaStream_t handle, const void* address,
@@ -81,30 +76,11 @@ const Counters& counters() { return counts; }
 void reset() {
   const std::lock_guard lock(api_mutex());
   drop_pending();
-  errors.failed = errors.last = cudaSuccess;
-  errors.first_message.clear();
-  errors.last_message.clear();
+  forget_errors();
   counts = {};
   set_memory_limit(kDeviceBytes);
   set_random_order(true);
   set_seed(seed_from_environment());
-}
-
-const std::string& last_error_message() { return errors.first_message; }
-
-cudaError_t failure() { return errors.failed; }
-
-void report_failure(cudaError_t code, std::string message) {
-  if (errors.failed != cudaSuccess) return;
-  errors.failed = code;
-  if (errors.first_message.empty()) errors.first_message = message;
-  errors.last_message = std::move(message);
-}
-
-cudaError_t error(cudaError_t code, std::string message) {
-  if (errors.first_message.empty()) errors.first_message = message;
-  errors.last_message = std::move(message);
-  return errors.last = code;
 }
 
 cudaError_t enqueue_kernel(Launch launch, cudaStream_t handle) {
@@ -141,10 +117,10 @@ cudaError_t enqueue(cudaStream_t handle, const char* name, std::function<void()>
   submit(stream, {.run = [name, work = std::move(work)] {
            ++counts.library_calls;
            work();
-           if (const std::string overrun = check_red_zones(); !overrun.empty()) {
-             report_failure(cudaErrorIllegalAddress,
-                            std::string("device memory out of bounds in ") + name + ": " + overrun);
-           }
+           const std::string overrun = check_red_zones();
+           if (overrun.empty()) return;
+           report_failure(cudaErrorIllegalAddress,
+                          std::string("device memory out of bounds in ") + name + ": " + overrun);
          }});
   return cudaSuccess;
 }
@@ -157,10 +133,7 @@ extern "C" {
 
 cudaError_t cudaMalloc(void** pointer, size_t bytes) {
   STILLPOINT_API;
-  if (const cudaError_t refused = refuse_in_capture("cudaMalloc", nullptr);
-      refused != cudaSuccess) {
-    return refused;
-  }
+  STILLPOINT_REFUSE_IN_CAPTURE("cudaMalloc", nullptr);
   if (pointer == nullptr) return error(cudaErrorInvalidValue, "cudaMalloc: null pointer");
   *pointer = nullptr;
   if (bytes == 0) return cudaSuccess;
@@ -174,9 +147,7 @@ cudaError_t cudaMalloc(void** pointer, size_t bytes) {
 cudaError_t cudaFree(void* pointer) {
   const std::lock_guard lock(api_mutex());
   if (pointer == nullptr) return failure();
-  if (const cudaError_t refused = refuse_in_capture("cudaFree", nullptr); refused != cudaSuccess) {
-    return refused;
-  }
+  STILLPOINT_REFUSE_IN_CAPTURE("cudaFree", nullptr);
   if (failure() == cudaSuccess) advance_all();  // cudaFree waits for the device
   if (free_device(pointer)) return failure();
   return error(cudaErrorInvalidValue, "cudaFree: " + describe_address(pointer));
@@ -231,33 +202,6 @@ cudaError_t cudaFuncGetName(const char** name, const void* kernel) {
   const std::lock_guard lock(api_mutex());
   *name = (names[kernel] = function_name(kernel)).c_str();
   return cudaSuccess;
-}
-
-cudaError_t cudaGetLastError() {
-  const std::lock_guard lock(api_mutex());
-  if (failure() != cudaSuccess) return failure();
-  return std::exchange(errors.last, cudaSuccess);
-}
-
-cudaError_t cudaPeekAtLastError() {
-  const std::lock_guard lock(api_mutex());
-  return failure() != cudaSuccess ? failure() : errors.last;
-}
-
-const char* cudaGetErrorName(cudaError_t code) {
-  switch (code) {
-#define STILLPOINT_CUDA_ERROR(name, value) \
-  case name:                               \
-    return #name;
-#include "kernels/emulation/cuda_api.inc"
-  }
-  return "unrecognized error code";
-}
-
-const char* cudaGetErrorString(cudaError_t code) {
-  const std::lock_guard lock(api_mutex());
-  const bool known = code != cudaSuccess && (code == errors.failed || code == errors.last);
-  return known ? errors.last_message.c_str() : cudaGetErrorName(code);
 }
 
 cudaError_t cudaGetDeviceCount(int* count) {

@@ -121,10 +121,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
 
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
   STILLPOINT_API;
-  if (const cudaError_t refused = refuse_in_capture("cudaMemcpy", nullptr);
-      refused != cudaSuccess) {
-    return refused;
-  }
+  STILLPOINT_REFUSE_IN_CAPTURE("cudaMemcpy", nullptr);
   OperationPtr operation;
   const cudaError_t code =
       submit_copy("cudaMemcpy", to, from, bytes, kind, nullptr, true, &operation);
@@ -140,10 +137,7 @@ cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stre
 
 cudaError_t cudaMemset(void* to, int value, size_t bytes) {
   STILLPOINT_API;
-  if (const cudaError_t refused = refuse_in_capture("cudaMemset", nullptr);
-      refused != cudaSuccess) {
-    return refused;
-  }
+  STILLPOINT_REFUSE_IN_CAPTURE("cudaMemset", nullptr);
   return submit_fill(to, value, bytes, nullptr, nullptr);  // on device memory it does not wait
 }
 
@@ -168,10 +162,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t handle) {
   STILLPOINT_API;
   CUstream_st* stream = find_stream(handle);
   if (stream == nullptr) return no_stream("cudaStreamSynchronize");
-  if (const cudaError_t refused = refuse_in_capture("cudaStreamSynchronize", stream);
-      refused != cudaSuccess) {
-    return refused;
-  }
+  STILLPOINT_REFUSE_IN_CAPTURE("cudaStreamSynchronize", stream);
   advance(submit(stream, {}));  // on the legacy default stream this awaits the others too
   return failure();
 }
@@ -180,10 +171,7 @@ cudaError_t cudaStreamQuery(cudaStream_t handle) {
   STILLPOINT_API;
   CUstream_st* stream = find_stream(handle);
   if (stream == nullptr) return no_stream("cudaStreamQuery");
-  if (const cudaError_t refused = refuse_in_capture("cudaStreamQuery", stream);
-      refused != cudaSuccess) {
-    return refused;
-  }
+  STILLPOINT_REFUSE_IN_CAPTURE("cudaStreamQuery", stream);
   if (stream->last == nullptr || stream->last->done) return cudaSuccess;
   advance_a_little(stream->last);
   if (failure() != cudaSuccess) return failure();
@@ -192,10 +180,7 @@ cudaError_t cudaStreamQuery(cudaStream_t handle) {
 
 cudaError_t cudaDeviceSynchronize() {
   STILLPOINT_API;
-  if (const cudaError_t refused = refuse_in_capture("cudaDeviceSynchronize", nullptr);
-      refused != cudaSuccess) {
-    return refused;
-  }
+  STILLPOINT_REFUSE_IN_CAPTURE("cudaDeviceSynchronize", nullptr);
   advance_all();
   return failure();
 }
