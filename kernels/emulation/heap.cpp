@@ -71,14 +71,19 @@ void set_access(bool allowed) {
 // The bytes after the allocation's end that are its red zone.
 size_t tail_bytes(const Allocation& a) { return paged_bytes(a.bytes) - kRedZone - a.bytes; }
 
-// The first byte of a red zone that a stray write has changed, or nullptr.
+// The first byte of a red zone that a stray write has changed, or nullptr. Mends the zone.
+const char* find_written(Range zone) {
+  const char* written = emulation::find_written(zone.begin, std::min(zone.bytes, kRedZone));
+  if (written != nullptr) fill_red_zone(zone.begin, zone.bytes);
+  return written;
+}
 const char* find_written(const Allocation& a) {
   if (!a.live) return nullptr;
-  const char* before = find_written(pages_of(a), kRedZone);
-  return before ? before : find_written(a.address + a.bytes, std::min(tail_bytes(a), kRedZone));
+  const char* before = find_written(Range{pages_of(a), kRedZone});
+  return before ? before : find_written(Range{a.address + a.bytes, tail_bytes(a)});
 }
 const char* find_written(const Block& b) {
-  return find_written(b.address + b.bytes, std::min(b.capacity - b.bytes, kRedZone));
+  return find_written(Range{b.address + b.bytes, b.capacity - b.bytes});
 }
 
 // "8 bytes past the end of"

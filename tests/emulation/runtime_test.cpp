@@ -277,6 +277,46 @@ TEST_F(Runtime, CopiesAreChecked) {
   EXPECT_EQ(cudaFree(nullptr), cudaSuccess);
 }
 
+// An allocator's block: out of bounds past its bytes, NaN when taken, closed when given back.
+TEST_F(Runtime, BlocksOfAnAllocatorAreChecked) {
+  const auto launch = [&](const char* kernel) {
+    ASSERT_TRUE(planted::run(kernel, device_[0], device_[1], streams_[0]).ok());
+  };
+  const auto write_past_block = [&] {
+    emulation::reset();
+    ASSERT_EQ(emulation::take_block(streams_[0], device_[1], 100, kBytes), cudaSuccess);
+    launch("copies");
+    ASSERT_NE(cudaStreamSynchronize(streams_[0]), cudaSuccess);
+  };
+  const auto use_after_return = [&] {
+    emulation::reset();
+    ASSERT_EQ(emulation::take_block(streams_[0], device_[1], kBytes, kBytes), cudaSuccess);
+    launch("copies");  // the block goes back after this one has run, not before
+    ASSERT_EQ(emulation::return_block(streams_[0], device_[1], kBytes), cudaSuccess);
+    ASSERT_EQ(cudaStreamSynchronize(streams_[0]), cudaSuccess);
+    launch("copies");
+    ASSERT_EQ(cudaStreamSynchronize(streams_[0]), cudaSuccess);
+  };
+#ifdef STILLPOINT_ASAN
+  EXPECT_DEATH(write_past_block(), "use-after-poison");
+  EXPECT_DEATH(use_after_return(), "use-after-poison");
+#else
+  write_past_block();
+  EXPECT_THAT(
+      emulation::last_error_message(),
+      StartsWith("device memory out of bounds in kernel copies: written 0 bytes past the end "
+                 "of a block of 100 bytes in device allocation"));
+  use_after_return();
+  emulation::reset();
+  ASSERT_EQ(emulation::take_block(streams_[0], device_[1], kBytes, kBytes), cudaSuccess);
+  ASSERT_EQ(cudaStreamSynchronize(streams_[0]), cudaSuccess);
+  for (const float value : download(device_[1])) EXPECT_NE(value, value);
+#endif
+  emulation::reset();
+  EXPECT_EQ(emulation::take_block(streams_[0], device_[1] + 1, kBytes, kBytes),
+            cudaErrorInvalidValue);
+}
+
 TEST_F(Runtime, LaunchesAreChecked) {
   using namespace stillpoint::kernels;
   const auto refused = [](Status status) {
