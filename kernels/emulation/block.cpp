@@ -40,7 +40,7 @@ bool in_random_order = true;
 Thread* take_ready() {
   if (ready_count == 0) return nullptr;
   if (in_random_order && ready_count > 1) {
-    const auto pick = static_cast<unsigned>(draw() % ready_count);
+    const auto pick = static_cast<unsigned>((draw() >> 32) * ready_count >> 32);
     std::swap(ready[ready_head & kRing], ready[(ready_head + pick) & kRing]);
   }
   --ready_count;

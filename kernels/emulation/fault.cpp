@@ -53,6 +53,7 @@ bool redirect(void* context) {
 }
 
 void on_fault(int signal, siginfo_t* info, void* context) {
+  if (open_allocation(info->si_addr)) return;  // the first touch: it may go on
   if (running_on_device()) {
     fault_address = info->si_addr;
     if (redirect(context)) return;

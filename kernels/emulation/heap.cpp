@@ -39,8 +39,7 @@ char* top = nullptr;
 auto& allocations =
     *new std::map<uintptr_t, Allocation>;        // by address; freed ones too, for messages
 auto& blocks = *new std::map<uintptr_t, Block>;  // parts of allocations, likewise
-auto& open_ranges = *new std::vector<Range>;     // the live allocations' pages, joined
-bool ranges_stale = true;
+auto& opened = *new std::vector<Allocation*>;    // what work on the device has touched so far
 bool accessible = false;
 size_t in_use = 0, limit = kDeviceBytes;
 uint64_t numbers = 0;
@@ -48,24 +47,25 @@ uint64_t numbers = 0;
 size_t paged_bytes(size_t bytes) { return (bytes + 2 * kRedZone + kPage - 1) / kPage * kPage; }
 char* pages_of(const Allocation& a) { return a.address - kRedZone; }
 
+void protect(const Allocation& a, int protection) {
+  mprotect(pages_of(a), paged_bytes(a.bytes), protection);
+}
+
+void open(Allocation& a) {
+  if (a.open || !a.live) return;
+  protect(a, PROT_READ | PROT_WRITE);
+  a.open = true;
+  opened.push_back(&a);
+}
+
 void set_access(bool allowed) {
-  if (allowed == accessible) return;
   accessible = allowed;
-  if (ranges_stale) {
-    open_ranges.clear();
-    for (const auto& [key, a] : allocations) {
-      if (!a.live) continue;
-      if (!open_ranges.empty() &&
-          open_ranges.back().begin + open_ranges.back().bytes == pages_of(a)) {
-        open_ranges.back().bytes += paged_bytes(a.bytes);
-      } else {
-        open_ranges.push_back({pages_of(a), paged_bytes(a.bytes)});
-      }
-    }
-    ranges_stale = false;
+  if (allowed) return;
+  for (Allocation* a : opened) {
+    if (a->live) protect(*a, PROT_NONE);
+    a->open = false;
   }
-  const int protection = allowed ? PROT_READ | PROT_WRITE : PROT_NONE;
-  for (const Range& r : open_ranges) mprotect(r.begin, r.bytes, protection);
+  opened.clear();
 }
 
 // The bytes after the allocation's end that are its red zone.
@@ -78,12 +78,15 @@ const char* find_written(Range zone) {
   return written;
 }
 const char* find_written(const Allocation& a) {
-  if (!a.live) return nullptr;
-  const char* before = find_written(Range{pages_of(a), kRedZone});
-  return before ? before : find_written(Range{a.address + a.bytes, tail_bytes(a)});
-}
-const char* find_written(const Block& b) {
-  return find_written(Range{b.address + b.bytes, b.capacity - b.bytes});
+  const char* written = find_written(Range{pages_of(a), kRedZone});
+  if (written == nullptr) written = find_written(Range{a.address + a.bytes, tail_bytes(a)});
+  const auto key = reinterpret_cast<uintptr_t>(a.address);
+  for (auto b = blocks.lower_bound(key); b != blocks.end() && b->first < key + a.bytes; ++b) {
+    const Block& block = b->second;
+    if (written != nullptr) break;
+    written = find_written(Range{block.address + block.bytes, block.capacity - block.bytes});
+  }
+  return written;
 }
 
 // "8 bytes past the end of"
@@ -103,11 +106,10 @@ void* allocate_device(size_t bytes) {
         mmap(nullptr, kReserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (region == MAP_FAILED) return nullptr;
     base = top = static_cast<char*>(region);
-    madvise(base, kReserved, MADV_HUGEPAGE);
   }
   const size_t paged = paged_bytes(bytes);
   if (bytes > limit || in_use + bytes > limit || top + paged > base + kReserved) return nullptr;
-  const Allocation a{top + kRedZone, bytes, ++numbers, true};
+  const Allocation a{top + kRedZone, bytes, ++numbers};
   if (mprotect(top, paged, PROT_READ | PROT_WRITE) != 0) return nullptr;
   fill_red_zone(top, kRedZone);
   std::memset(a.address, kPoison, bytes);
@@ -115,11 +117,10 @@ void* allocate_device(size_t bytes) {
   asan_poison(top, paged);
   asan_unpoison(a.address, bytes);
   race_mark(a.address, bytes, Memory::uninitialised);
-  if (!accessible) mprotect(top, paged, PROT_NONE);
+  protect(a, PROT_NONE);
   top += paged;
   in_use += bytes;
   allocations[reinterpret_cast<uintptr_t>(a.address)] = a;
-  ranges_stale = true;
   return a.address;
 }
 
@@ -129,12 +130,11 @@ bool free_device(void* address) {
   Allocation& a = found->second;
   a.live = false;
   in_use -= a.bytes;
-  ranges_stale = true;
   const auto key = reinterpret_cast<uintptr_t>(address);
   blocks.erase(blocks.lower_bound(key), blocks.lower_bound(key + a.bytes));
   asan_poison(pages_of(a), paged_bytes(a.bytes));
   race_mark(a.address, a.bytes, Memory::unusable);
-  mprotect(pages_of(a), paged_bytes(a.bytes), PROT_NONE);
+  protect(a, PROT_NONE);
   madvise(pages_of(a), paged_bytes(a.bytes), MADV_DONTNEED);
   return true;
 }
@@ -172,6 +172,25 @@ const Allocation* find_allocation(const void* address) {
   return after == allocations.begin() ? nullptr : &std::prev(after)->second;
 }
 
+bool open_allocation(const void* address) {
+  const Allocation* found = find_allocation(address);
+  const auto* p = static_cast<const char*>(address);
+  if (!accessible || found == nullptr || !found->live || found->open ||
+      p >= pages_of(*found) + paged_bytes(found->bytes)) {
+    return false;
+  }
+  open(allocations.at(reinterpret_cast<uintptr_t>(found->address)));
+  return true;
+}
+
+void open_arguments(const void* arguments, size_t bytes) {
+  for (size_t i = 0; i + sizeof(void*) <= bytes; i += sizeof(void*)) {
+    const void* pointer = nullptr;
+    std::memcpy(&pointer, static_cast<const char*>(arguments) + i, sizeof pointer);
+    open_allocation(pointer);
+  }
+}
+
 bool inside_one_allocation(const void* address, size_t bytes) {
   const Allocation* a = find_allocation(address);
   if (a == nullptr || !a->live) return false;
@@ -186,28 +205,21 @@ void set_memory_limit(size_t bytes) { limit = bytes; }
 
 std::string check_red_zones() {
   const char* written = nullptr;
-  for (auto a = allocations.begin(); a != allocations.end() && written == nullptr; ++a) {
-    written = find_written(a->second);
-  }
-  for (auto b = blocks.begin(); b != blocks.end() && written == nullptr; ++b) {
-    written = find_written(b->second);
+  for (size_t i = 0; i < opened.size() && written == nullptr; ++i) {
+    written = find_written(*opened[i]);
   }
   return written == nullptr ? "" : "written " + describe_address(written);
 }
 
 std::string check_red_zones(const void* arguments, size_t bytes) {
-  for (size_t i = 0; i + sizeof(void*) <= bytes; i += sizeof(void*)) {
+  const char* written = nullptr;
+  for (size_t i = 0; i + sizeof(void*) <= bytes && written == nullptr; i += sizeof(void*)) {
     const void* pointer = nullptr;
     std::memcpy(&pointer, static_cast<const char*>(arguments) + i, sizeof pointer);
     const Allocation* a = find_allocation(pointer);
-    if (a == nullptr) continue;
-    const char* written = find_written(*a);
-    const auto after = blocks.upper_bound(reinterpret_cast<uintptr_t>(pointer));
-    if (written == nullptr && after != blocks.begin())
-      written = find_written(std::prev(after)->second);
-    if (written != nullptr) return "written " + describe_address(written);
+    if (a != nullptr && a->open) written = find_written(*a);
   }
-  return "";
+  return written == nullptr ? "" : "written " + describe_address(written);
 }
 
 std::string describe_address(const void* address) {
@@ -231,8 +243,12 @@ std::string describe_address(const void* address) {
   return describe_offset(address, a->address, a->bytes) + " " + allocation;
 }
 
-DeviceAccess::DeviceAccess(bool allowed) : before_(accessible) { set_access(allowed); }
+DeviceAccess::DeviceAccess(bool allowed) : before_(accessible) {
+  if (allowed != accessible) set_access(allowed);
+}
 
-DeviceAccess::~DeviceAccess() { set_access(before_); }
+DeviceAccess::~DeviceAccess() {
+  if (before_ != accessible) set_access(before_);
+}
 
 }  // namespace stillpoint::emulation

@@ -12,6 +12,7 @@ struct Allocation {
   size_t bytes = 0;
   uint64_t number = 0;  // counts cudaMalloc calls
   bool live = true;
+  bool open = false;  // to work on the device, since it touched it
 };
 
 // nullptr: no memory left. Filled with NaN, red zones before and after, aligned to 256 bytes and no
@@ -33,16 +34,22 @@ size_t device_bytes_in_use();
 size_t device_bytes_limit();
 inline constexpr size_t kDeviceBytes = size_t{1} << 33;
 
-// Empty, or which allocation's red zone was written: of all allocations, or of those that a pointer
-// among `arguments` points to.
+// Lets work on the device touch the allocation that the address lies in. False: there is none, it
+// is open already, or no such work runs. Opening what is needed when it is needed keeps the cost of
+// closing it again in proportion to the work.
+bool open_allocation(const void* address);
+void open_arguments(const void* arguments, size_t bytes);  // of those that pointers among them name
+
+// Empty, or which allocation's red zone was written: of all open ones (a closed one cannot have
+// been), or of those that pointers among `arguments` name.
 std::string check_red_zones();
 std::string check_red_zones(const void* arguments, size_t bytes);
 
 // "8 bytes past the end of device allocation 3 (64 bytes)"
 std::string describe_address(const void* address);
 
-// Device memory can be read and written while work on the device runs, and at no other time. Lasts
-// as long as the object, then goes back to what it was.
+// Device memory can be touched while work on the device runs, and at no other time: as long as the
+// object lives, then it goes back to what it was.
 class DeviceAccess {
  public:
   explicit DeviceAccess(bool allowed);

@@ -50,6 +50,7 @@ std::string launch_problem(const Launch& launch) {
 
 // The kernel at fault is known if it wrote past an array that it was given; advance() looks at all.
 void run_kernel(const Launch& launch) {
+  open_arguments(launch.invocation.get(), launch.invocation_bytes);
   if (!run_grid(launch)) return;
   const std::string overrun = check_red_zones(launch.invocation.get(), launch.invocation_bytes);
   if (overrun.empty()) return;

@@ -81,6 +81,8 @@ cudaError_t submit_copy(const char* call, void* to, const void* from, size_t byt
                                     std::to_string(bytes) +
                                     " bytes from the host had not run when they changed");
                }
+               open_allocation(to);
+               open_allocation(from);
                std::memmove(to, from, bytes);
                if (to_device) race_mark(to, bytes, Memory::initialised);
              }});
