@@ -1,9 +1,11 @@
 // Compiled by nvcc alone: every line of the lists of CUDA interfaces must be what the toolkit's
 // headers say, or the emulation would test host code against an interface that does not exist.
+#include <cublas_v2.h>
 #include <cuda_runtime.h>
 #include <cusparse.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <type_traits>
 
 #define STILLPOINT_CUDA_ERROR(name, value) static_assert(static_cast<int>(name) == (value));
@@ -23,6 +25,9 @@
 #define STILLPOINT_CUDA_FUNCTION STILLPOINT_IS_FUNCTION
 #define STILLPOINT_CUDA_CONSTANT STILLPOINT_IS_CONSTANT
 #include "kernels/emulation/cuda_api.inc"
+#define STILLPOINT_CUDA_FUNCTION STILLPOINT_IS_FUNCTION
+#define STILLPOINT_CUDA_CONSTANT STILLPOINT_IS_CONSTANT
+#include "kernels/emulation/cublas_api.inc"
 #define STILLPOINT_CUDA_FUNCTION STILLPOINT_IS_FUNCTION
 #define STILLPOINT_CUDA_CONSTANT STILLPOINT_IS_CONSTANT
 #include "kernels/emulation/cusparse_api.inc"

@@ -3,6 +3,7 @@
 // eighth row.
 #include "kernels/reductions/reductions.h"
 
+#include "kernels/common/index.cuh"
 #include "kernels/common/launch.h"
 #include "kernels/common/reduce.cuh"
 
@@ -95,8 +96,7 @@ Status run_pass(const SumPass& pass, Stream stream) {
   return launch(sum_by_warps, blocks_for(tasks * kWarpSize, kThreads), kThreads, 0, stream, pass);
 }
 
-// Element e of [outer, n, inner], taken apart. Index is 32 bits wide where that suffices: two
-// 64-bit divisions cost more than the memory traffic.
+// Element e of [outer, n, inner], taken apart.
 template <class Index>
 struct Place {
   Index row, outer, column;
@@ -160,13 +160,6 @@ __global__ void __launch_bounds__(kThreads)
     const int64_t from = static_cast<int64_t>(at.outer) * inner + at.column;
     dx[e] = static_cast<Index>(index[from]) == at.row - at.outer * n ? g[from] : 0.f;
   }
-}
-
-// Calls launch_with<Index>() with the narrowest index that counts the elements.
-template <class Launch>
-Status with_index(int64_t elements, const Launch& launch_with) {
-  if (elements <= int64_t{UINT32_MAX}) return launch_with.template operator()<uint32_t>();
-  return launch_with.template operator()<uint64_t>();
 }
 
 }  // namespace
