@@ -17,7 +17,7 @@ std::vector<int64_t> supported_bits() {
   return bits;
 }
 
-[[maybe_unused]] const bool applied_environment = [] {
+[[maybe_unused]] const bool kAppliedEnvironment = [] {
   const char* isa = std::getenv("STILLPOINT_ISA");
   return isa != nullptr && force_isa(isa);
 }();

@@ -102,6 +102,9 @@ struct Named {
   const char* sanitizer = nullptr;  // what a sanitizer says in its place
 };
 
+// ctest lists a test with its parameter.
+void PrintTo(const Named& bug, std::ostream* out) { *out << bug.kernel; }
+
 class Caught : public testing::TestWithParam<Named> {};
 
 TEST_P(Caught, ByName) {

@@ -19,6 +19,8 @@ struct Failure {
   std::string reason;  // part of the message
 };
 
+void PrintTo(const Failure& failure, std::ostream* out) { *out << failure.reason; }
+
 class PuzzleTextFailure : public testing::TestWithParam<Failure> {};
 
 TEST_P(PuzzleTextFailure, SaysLineColumnAndReason) {
