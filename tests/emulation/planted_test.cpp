@@ -103,7 +103,7 @@ struct Named {
 };
 
 // ctest lists a test with its parameter.
-void PrintTo(const Named& bug, std::ostream* out) { *out << bug.kernel; }
+std::ostream& operator<<(std::ostream& out, const Named& bug) { return out << bug.kernel; }
 
 class Caught : public testing::TestWithParam<Named> {};
 

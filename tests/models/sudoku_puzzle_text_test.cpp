@@ -19,7 +19,7 @@ struct Failure {
   std::string reason;  // part of the message
 };
 
-void PrintTo(const Failure& failure, std::ostream* out) { *out << failure.reason; }
+std::ostream& operator<<(std::ostream& out, const Failure& f) { return out << f.reason; }
 
 class PuzzleTextFailure : public testing::TestWithParam<Failure> {};
 
