@@ -56,15 +56,15 @@ void print_table(const sudoku::EvaluateReport& report) {
 
 int run_eval(EvalOptions& o) {
   o.common.apply();
-  const sudoku::SymbolNet net = sudoku::load_symbol_net(o.checkpoint, o.common.device);
-  const auto puzzles = read_or_make(o, net.options.geometry);
+  const auto net = sudoku::load_network(o.checkpoint, o.common.device);
+  const auto puzzles = read_or_make(o, net->options.geometry);
   note_interrupts();
   Progress progress;
   o.evaluate.progress = [&](int64_t done) {
     progress.show([&] { return fmt::format("{} of {} puzzles", done, puzzles.size()); });
     return !interrupted();
   };
-  const auto report = sudoku::evaluate(net, puzzles, o.evaluate);
+  const auto report = sudoku::evaluate(*net, puzzles, o.evaluate);
   progress.finish();
   if (o.common.json) {
     nlohmann::ordered_json json{{"puzzles", report.puzzles}, {"results", to_json(report)}};

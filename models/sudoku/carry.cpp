@@ -29,7 +29,24 @@ std::span<const T> part(const std::vector<T>& all, int64_t begin, int64_t size) 
   return std::span(all).subspan(static_cast<size_t>(begin), static_cast<size_t>(size));
 }
 
+Shape states_shape(const Network& net, int64_t boards) {
+  Shape shape = net.start(1).shape();
+  shape[0] = boards;
+  return shape;
+}
+
 }  // namespace
+
+const char* name(Regime regime) { return regime == Regime::carry ? "carry" : "unroll"; }
+
+CarryOptions carry_options(Regime regime) {
+  CarryOptions options;
+  if (regime == Regime::unroll) {
+    options.window = 16;
+    options.segments = 1;
+  }
+  return options;
+}
 
 CarryPool::CarryPool(const CarryOptions& options) : options_(options) {
   check_options(options);
@@ -65,7 +82,7 @@ void CarryPool::draw(const std::vector<int64_t>& slots) {
 }
 
 // The carried states, where a board is fresh the start of the network, which learns from it.
-Tensor CarryPool::window_start(const SymbolNet& net, int64_t begin, int64_t size) const {
+Tensor CarryPool::window_start(const Network& net, int64_t begin, int64_t size) const {
   const auto fresh = part(state_.fresh, begin, size);
   const Shape shape{size, state_.states.dim(1), state_.states.dim(2)};
   Tensor carried = state_.states.alias(shape, begin * shape[1] * shape[2]);
@@ -81,11 +98,10 @@ Tensor CarryPool::window_start(const SymbolNet& net, int64_t begin, int64_t size
 }
 
 // One slice through one window and back. Returns its part of the mean loss.
-double CarryPool::window(const SymbolNet& net, int64_t begin, int64_t size,
+double CarryPool::window(const Network& net, int64_t begin, int64_t size,
                          std::vector<char>& solved) {
-  const Device device = net.initial.device();
-  const Tensor x = clues(part(givens_, begin, size), device);
-  const Tensor target = digits(part(solutions_, begin, size), device);
+  const Tensor x = net.encode(part(givens_, begin, size));
+  const Tensor target = digits(part(solutions_, begin, size), net.device());
   Tensor h = window_start(net, begin, size);
   Tensor logits, loss;
   for (int k = 0; k < options_.window; ++k) {
@@ -110,10 +126,9 @@ double CarryPool::window(const SymbolNet& net, int64_t begin, int64_t size,
   return loss.item();
 }
 
-CarryReport CarryPool::step(const SymbolNet& net) {
+CarryReport CarryPool::step(const Network& net) {
   if (!state_.states.defined()) {
-    state_.states = Tensor::zeros({options_.boards, net.factors.cols(), net.options.channels},
-                                  {.device = net.initial.device()});
+    state_.states = Tensor::zeros(states_shape(net, options_.boards), {.device = net.device()});
   }
   CarryReport report;
   std::vector<char> solved(static_cast<size_t>(options_.boards));
@@ -137,17 +152,16 @@ CarryReport CarryPool::step(const SymbolNet& net) {
   return report;
 }
 
-void CarryPool::restore(State state) {
+void CarryPool::restore(State state, const Network& net) {
   const auto boards = static_cast<size_t>(options_.boards);
   check<ShapeError>(
       state.puzzles.size() == boards && state.ages.size() == boards && state.fresh.size() == boards,
       "carry: a state of {} boards for a pool of {}", state.puzzles.size(), boards);
-  const Geometry g = options_.puzzles.geometry;
-  const Tensor& h = state.states;
-  check<ShapeError>(!h.defined() || (h.rank() == 3 && h.dim(0) == options_.boards &&
-                                     h.dim(1) == int64_t{g.cells()} * g.side()),
-                    "carry: states of shape {} for {} boards of {} candidates",
-                    h.defined() ? to_string(h.shape()) : "", boards, g.cells() * g.side());
+  const Shape wanted = states_shape(net, options_.boards);
+  check<ShapeError>(!state.states.defined() || state.states.shape() == wanted,
+                    "carry: states of shape {}; wanted {}",
+                    state.states.defined() ? to_string(state.states.shape()) : "",
+                    to_string(wanted));
   for (const int64_t puzzle : state.puzzles) {
     check<OptionError>(puzzle >= 0 && puzzle < state.next_puzzle,
                        "carry: puzzle number {}; wanted 0 to {}", puzzle, state.next_puzzle - 1);

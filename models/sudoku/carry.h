@@ -1,8 +1,13 @@
-// Training by carry. A pool of boards keeps the states that the network has refined them to. One
+// Training, in one of two regimes.
+//
+// carry: a pool of boards keeps the states that the network has refined them to. One
 // step refines every board a few times more, with a loss after each refinement, differentiates
 // through this window alone and carries the new states on, detached. So the network learns to go on
 // from states far beyond the window, at the memory of the window. A board leaves after a number of
 // windows, or sooner by chance once it is solved, so that hard boards stay longer.
+//
+// unroll: every board is fresh in every step and leaves after it; the window is all its life. That
+// is carry with one window a board, and needs a longer one.
 #pragma once
 
 #include <cstdint>
@@ -10,9 +15,12 @@
 
 #include "engine/random.h"
 #include "models/sudoku/generator.h"
-#include "models/sudoku/symbol_net.h"
+#include "models/sudoku/network.h"
 
 namespace stillpoint::sudoku {
+
+enum class Regime : uint8_t { carry, unroll };
+const char* name(Regime regime);
 
 struct CarryOptions {
   GeneratorOptions puzzles = {.minimal_share = 0.7};
@@ -22,6 +30,9 @@ struct CarryOptions {
   int segments = 12;    // windows after which a board leaves
   double leave = 0.3;   // probability of leaving after a window that ends solved
 };
+
+// The defaults of a regime.
+CarryOptions carry_options(Regime regime);
 
 // What one window gave.
 struct CarryReport {
@@ -38,25 +49,26 @@ class CarryPool {
 
   // One window for every board, on the device of `net`: adds the gradient of the mean loss to its
   // parameters, carries the states on and replaces the boards that leave.
-  CarryReport step(const SymbolNet& net);
+  CarryReport step(const Network& net);
 
   // Everything that decides the steps to come. Boards are made again from their indices.
   struct State {
     std::vector<int64_t> puzzles;  // [boards] indices into the generator's sequence
     std::vector<int32_t> ages;     // [boards] windows so far, the staggering at the start included
     std::vector<int32_t> fresh;    // [boards] 1: the next window begins at the network's start
-    Tensor states;  // [boards, candidates, channels]; undefined before the first step
+    Tensor states;                 // [boards, nodes, channels]; undefined before the first step
     int64_t next_puzzle = 0;
     Philox::State random = {};
   };
   const State& state() const { return state_; }
-  // Throws ShapeError or OptionError unless it is the state of a pool with these options.
-  void restore(State state);
+  // Throws ShapeError or OptionError unless it is the state of a pool with these options that
+  // trained such a network.
+  void restore(State state, const Network& net);
 
  private:
   void draw(const std::vector<int64_t>& slots);
-  Tensor window_start(const SymbolNet& net, int64_t begin, int64_t size) const;
-  double window(const SymbolNet& net, int64_t begin, int64_t size, std::vector<char>& solved);
+  Tensor window_start(const Network& net, int64_t begin, int64_t size) const;
+  double window(const Network& net, int64_t begin, int64_t size, std::vector<char>& solved);
 
   CarryOptions options_;
   State state_;

@@ -1,4 +1,4 @@
-// Checkpoints of SymbolNet and its training. Tensors: "model.NAME" are the weights, "optim.NAME"
+// Checkpoints of networks and their training. Tensors: "model.NAME" are the weights, "optim.NAME"
 // the optimiser's state, averaged weights among it, "pool.states" the carried states. Metadata:
 // "format", and as JSON texts "net", "train" and "pool".
 #include <fmt/format.h>
@@ -17,12 +17,12 @@ namespace {
 using Json = nlohmann::ordered_json;
 using Path = std::filesystem::path;
 
-constexpr const char* kFormat = "stillpoint.sudoku.symbol.1";
+constexpr const char* kFormat = "stillpoint.sudoku.1";
 constexpr const char* kModel = "model.";
 constexpr const char* kAverage = "optim.average.";
 
-Json to_json(const SymbolNetOptions& o) {
-  return {{"box", o.geometry.box}, {"channels", o.channels}};
+Json to_json(const NetworkOptions& o) {
+  return {{"model", name(o.model)}, {"box", o.geometry.box}, {"channels", o.channels}};
 }
 
 Json to_json(const TrainOptions& o) {
@@ -50,16 +50,24 @@ Json to_json(const CarryPool::State& s) {
           {"random", {s.random.seed, s.random.stream, s.random.counter, s.random.used}}};
 }
 
-SymbolNetOptions net_options(const Json& json) {
-  SymbolNetOptions o{.geometry = {json.at("box").get<int>()},
-                     .channels = json.at("channels").get<int64_t>()};
+Model model_of(const std::string& text) {
+  for (const Model model : {Model::symbol, Model::refine}) {
+    if (text == name(model)) return model;
+  }
+  throw FormatError(fmt::format("model {}; wanted symbol or refine", text));
+}
+
+NetworkOptions net_options(const Json& json) {
+  NetworkOptions o{.model = model_of(json.at("model").get<std::string>()),
+                   .geometry = {json.at("box").get<int>()},
+                   .channels = json.at("channels").get<int64_t>()};
   constexpr int64_t kMostChannels = 4096;  // far above any use: a forged number must cost no memory
   check<FormatError>(o.channels <= kMostChannels, "{} channels, more than {}", o.channels,
                      kMostChannels);
   return o;
 }
 
-TrainOptions train_options(const Json& json, const SymbolNetOptions& net) {
+TrainOptions train_options(const Json& json, const NetworkOptions& net) {
   TrainOptions o{.net = net};
   json.at("seed").get_to(o.seed);
   json.at("learning_rate").get_to(o.learning_rate);
@@ -149,26 +157,27 @@ Trainer Trainer::load(const Path& checkpoint, Device device) {
     const io::Safetensors file = open(checkpoint);
     const Json train = Json::parse(text(file, "train"));
     Trainer trainer(train_options(train, net_options(Json::parse(text(file, "net")))), device);
-    load_tensors(trainer.net_, without_prefix(file.tensors, kModel));
+    assign_tensors(trainer.net_->parameters(), without_prefix(file.tensors, kModel));
     trainer.optimiser_.load_state(file.tensors);
     CarryPool::State pool = pool_state(Json::parse(text(file, "pool")));
     if (const auto states = file.tensors.find("pool.states"); states != file.tensors.end()) {
       pool.states = states->second.to(device);
     }
-    trainer.pool_.restore(std::move(pool));
+    trainer.pool_.restore(std::move(pool), *trainer.net_);
     train.at("seconds").get_to(trainer.seconds);
     return trainer;
   });
 }
 
-SymbolNet load_symbol_net(const Path& checkpoint, Device device) {
+std::unique_ptr<Network> load_network(const Path& checkpoint, Device device) {
   return reading(checkpoint, [&] {
     const io::Safetensors file = open(checkpoint);
     Philox unused(0);
-    SymbolNet net(net_options(Json::parse(text(file, "net"))), unused);
+    auto net = make_network(net_options(Json::parse(text(file, "net"))), unused);
     const NamedTensors average = without_prefix(file.tensors, kAverage);
-    load_tensors(net, average.empty() ? without_prefix(file.tensors, kModel) : average);
-    net.move_to(device);
+    assign_tensors(net->parameters(),
+                   average.empty() ? without_prefix(file.tensors, kModel) : average);
+    net->move_to(device);
     return net;
   });
 }

@@ -9,7 +9,7 @@
 namespace stillpoint::sudoku {
 namespace {
 
-void check_arguments(const SymbolNet& net, std::span<const Puzzle> puzzles,
+void check_arguments(const Network& net, std::span<const Puzzle> puzzles,
                      const EvaluateOptions& options) {
   check<OptionError>(options.batch >= 1, "evaluate: batch {}; wanted 1 or more", options.batch);
   int before = 0;
@@ -31,15 +31,14 @@ struct Counts {
 };
 
 // Adds what one batch gets right after each of the wanted numbers of iterations.
-void run_batch(const SymbolNet& net, std::span<const Puzzle> puzzles,
-               std::span<const int> iterations, std::span<Counts> counts) {
+void run_batch(const Network& net, std::span<const Puzzle> puzzles, std::span<const int> iterations,
+               std::span<Counts> counts) {
   std::vector<Board> givens, solutions;
   for (const Puzzle& puzzle : puzzles) {
     givens.push_back(puzzle.givens);
     solutions.push_back(*puzzle.solution);
   }
-  const Device device = net.initial.device();
-  const Tensor x = clues(givens, device);
+  const Tensor x = net.encode(givens);
   const int64_t cells = net.options.geometry.cells();
   Tensor h = net.start(static_cast<int64_t>(puzzles.size()));
   int done = 0;
@@ -82,7 +81,7 @@ std::vector<int32_t> likeliest(const Tensor& logits) {
   return best;
 }
 
-EvaluateReport evaluate(const SymbolNet& net, std::span<const Puzzle> puzzles,
+EvaluateReport evaluate(const Network& net, std::span<const Puzzle> puzzles,
                         const EvaluateOptions& options) {
   check_arguments(net, puzzles, options);
   const NoGrad no_grad;

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "models/sudoku/board.h"
-#include "models/sudoku/symbol_net.h"
+#include "models/sudoku/network.h"
 
 namespace stillpoint::sudoku {
 
@@ -41,7 +41,7 @@ struct EvaluateReport {
 // Answers are the likeliest digit of every cell. Every puzzle needs a solution; throws ShapeError
 // if boards do not fit the network, OptionError on iterations that do not ascend from 1 or a batch
 // below 1.
-EvaluateReport evaluate(const SymbolNet& net, std::span<const Puzzle> puzzles,
+EvaluateReport evaluate(const Network& net, std::span<const Puzzle> puzzles,
                         const EvaluateOptions& options = {});
 
 // The likeliest digits: logits [boards, cells, side] -> [boards * cells], from 0.

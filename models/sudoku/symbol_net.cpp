@@ -3,7 +3,6 @@
 #include <vector>
 
 #include "engine/ops.h"
-#include "engine/parameters.h"
 
 namespace stillpoint::sudoku {
 namespace {
@@ -24,21 +23,6 @@ Tensor type_columns(Geometry geometry, int64_t channels) {
   return Tensor::from(mask, {4 * units, kTypes * channels});
 }
 
-SymbolNetOptions checked(const SymbolNetOptions& o) {
-  check<ShapeError>(o.geometry.box >= kMinBox && o.geometry.box <= kMaxBox,
-                    "SymbolNet: box size {}; wanted {} to {}", o.geometry.box, kMinBox, kMaxBox);
-  check<OptionError>(o.channels >= 1, "SymbolNet: {} channels; wanted 1 or more", o.channels);
-  return o;
-}
-
-void check_boards(std::span<const Board> boards, const char* what) {
-  for (const Board& board : boards) {
-    check<ShapeError>(board.geometry == boards[0].geometry,
-                      "{}: boards of box size {} and {}; wanted one size", what,
-                      boards[0].geometry.box, board.geometry.box);
-  }
-}
-
 }  // namespace
 
 Graph exactly_one_factors(Geometry geometry) {
@@ -56,34 +40,8 @@ Graph exactly_one_factors(Geometry geometry) {
   return Graph::from_rows(members, int64_t{cells} * side);
 }
 
-Tensor clues(std::span<const Board> boards, Device device) {
-  check_boards(boards, "clues");
-  std::vector<float> values;
-  const Geometry g = boards.empty() ? Geometry{} : boards[0].geometry;
-  for (const Board& board : boards) {
-    for (int cell = 0; cell < g.cells(); ++cell) {
-      for (int digit = 1; digit <= g.side(); ++digit) {
-        const int clue = board[cell] == 0 ? 2 : board[cell] == digit ? 0 : 1;
-        for (int k = 0; k < kClues; ++k) values.push_back(k == clue ? 1.0f : 0.0f);
-      }
-    }
-  }
-  const auto count = static_cast<int64_t>(boards.size());
-  return Tensor::from(values, {count, int64_t{g.cells()} * g.side(), kClues}).to(device);
-}
-
-Tensor digits(std::span<const Board> boards, Device device) {
-  check_boards(boards, "digits");
-  std::vector<int32_t> values;
-  const Geometry g = boards.empty() ? Geometry{} : boards[0].geometry;
-  for (const Board& board : boards) {
-    for (int cell = 0; cell < g.cells(); ++cell) values.push_back(board[cell] - 1);
-  }
-  return Tensor::from(values, {static_cast<int64_t>(boards.size()), g.cells()}).to(device);
-}
-
-SymbolNet::SymbolNet(const SymbolNetOptions& o, Philox& random)
-    : options(checked(o)),
+SymbolNet::SymbolNet(const NetworkOptions& o, Philox& random)
+    : Network(o),
       initial(ops::normal({o.channels}, random, 0.0, 0.1)),
       message(o.channels, o.channels, random),
       factor(o.channels, kTypes * o.channels, random),
@@ -100,6 +58,22 @@ void SymbolNet::move_to(Device device) {
   to_device(*this, device);
   factors = factors.to(device);
   type_mask = type_mask.to(device);
+}
+
+Tensor SymbolNet::encode(std::span<const Board> givens) const {
+  check_boards(givens);
+  std::vector<float> values;
+  const Geometry g = options.geometry;
+  for (const Board& board : givens) {
+    for (int cell = 0; cell < g.cells(); ++cell) {
+      for (int digit = 1; digit <= g.side(); ++digit) {
+        const int clue = board[cell] == 0 ? 2 : board[cell] == digit ? 0 : 1;
+        for (int k = 0; k < kClues; ++k) values.push_back(k == clue ? 1.0f : 0.0f);
+      }
+    }
+  }
+  const auto count = static_cast<int64_t>(givens.size());
+  return Tensor::from(values, {count, factors.cols(), kClues}).to(device());
 }
 
 Tensor SymbolNet::start(int64_t boards) const {

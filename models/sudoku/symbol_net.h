@@ -7,14 +7,9 @@
 // rename the digits is to permute the nodes.
 #pragma once
 
-#include <cstdint>
-#include <span>
-
 #include "engine/graph.h"
-#include "engine/random.h"
-#include "engine/tensor.h"
 #include "models/nn/layers.h"
-#include "models/sudoku/board.h"
+#include "models/sudoku/network.h"
 
 namespace stillpoint::sudoku {
 
@@ -22,33 +17,26 @@ namespace stillpoint::sudoku {
 // columns are candidates, cell * side + digit.
 Graph exactly_one_factors(Geometry geometry);
 
-// What the givens say about each candidate, one-hot [boards, candidates, 3]: it is given; another
-// digit is given in its cell; its cell is blank. All boards have the same geometry.
-Tensor clues(std::span<const Board> boards, Device device = Device::cpu);
-
-// The digits of solved boards: [boards, cells] int32, from 0.
-Tensor digits(std::span<const Board> boards, Device device = Device::cpu);
-
-struct SymbolNetOptions {
-  Geometry geometry = {};
-  int64_t channels = 32;  // C; the network has 16 C^2 + 15 C + 1 parameters: 16,865 for C = 32
-};
-
 // One refinement, for states h [boards, candidates, C] and clues x [boards, candidates, 3]:
 //   m  = relu(W_m h)
 //   f  = relu(W_t sum of m over the members)       per factor of type t: line, box or cell
 //   h' = rmsnorm(h + W_2 relu(W_1 [h, m, x] + sum over its factors of V_t f))
 // The product with V_t comes before the way back to the candidates: there are 324 factors, but 729
 // candidates. Rows and columns share their type, which makes transposing a board a symmetry too.
-struct SymbolNet {
-  // Throws OptionError without channels, ShapeError for a box size outside 2 to 4.
-  SymbolNet(const SymbolNetOptions& options, Philox& random);
+// 16 C^2 + 15 C + 1 parameters: 16,865 for C = 32.
+struct SymbolNet final : Network {
+  SymbolNet(const NetworkOptions& o, Philox& random);
 
-  Tensor start(int64_t boards) const;                         // h_0: the same for all candidates
-  Tensor refine(const Tensor& h, const Tensor& clues) const;  // h -> h'
-  Tensor logits(const Tensor& h) const;                       // [boards, cells, side]
+  // What the givens say about each candidate, one-hot [boards, candidates, 3]: it is given; another
+  // digit is given in its cell; its cell is blank.
+  Tensor encode(std::span<const Board> givens) const override;
+  Tensor start(int64_t boards) const override;
+  Tensor refine(const Tensor& h, const Tensor& clues) const override;
+  Tensor logits(const Tensor& h) const override;
 
-  void move_to(Device device);
+  NamedTensors parameters() override { return stillpoint::parameters(*this); }
+  void move_to(Device device) override;
+  Device device() const override { return initial.device(); }
 
   void visit(auto&& v) {
     v("initial", initial);
@@ -60,7 +48,6 @@ struct SymbolNet {
     v("readout", readout);
   }
 
-  SymbolNetOptions options;
   Tensor initial;  // [C]
   nn::Linear message, factor, collect, own, update, readout;
 

@@ -3,8 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
-
-#include "engine/parameters.h"
+#include <utility>
 
 namespace stillpoint::sudoku {
 namespace {
@@ -17,12 +16,12 @@ TrainOptions checked(TrainOptions o) {
   return o;
 }
 
-SymbolNet make_net(const TrainOptions& o, Device device) {
+std::unique_ptr<Network> make_net(const TrainOptions& o, Device device) {
   // Puzzles take the streams from 0 of their seed, which may be the same.
   constexpr uint64_t kWeightStream = ~uint64_t{1};
   Philox random(o.seed, kWeightStream);
-  SymbolNet net(o.net, random);
-  net.move_to(device);
+  auto net = make_network(o.net, random);
+  net->move_to(device);
   return net;
 }
 
@@ -31,16 +30,16 @@ SymbolNet make_net(const TrainOptions& o, Device device) {
 Trainer::Trainer(const TrainOptions& options, Device device)
     : options_(checked(options)),
       net_(make_net(options, device)),
-      optimiser_(parameters(net_), {.learning_rate = options.learning_rate,
-                                    .beta1 = 0.9,
-                                    .beta2 = 0.95,
-                                    .weight_decay = options.weight_decay,
-                                    .clip_norm = options.clip_norm,
-                                    .average_decay = options.average_decay}),
+      optimiser_(net_->parameters(), {.learning_rate = options.learning_rate,
+                                      .beta1 = 0.9,
+                                      .beta2 = 0.95,
+                                      .weight_decay = options.weight_decay,
+                                      .clip_norm = options.clip_norm,
+                                      .average_decay = options.average_decay}),
       pool_(options.carry) {}
 
 TrainReport Trainer::step(double progress) {
-  TrainReport report{.carry = pool_.step(net_)};
+  TrainReport report{.carry = pool_.step(*net_)};
   const double warm = options_.warmup == 0
                           ? 1.0
                           : static_cast<double>(steps() + 1) / static_cast<double>(options_.warmup);

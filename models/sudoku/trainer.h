@@ -1,18 +1,19 @@
-// A training run of SymbolNet: network, optimiser and pool in one piece that can be saved and taken
+// A training run: network, optimiser and pool in one piece that can be saved and taken
 // up again.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 
 #include "engine/optim/adamw.h"
 #include "models/sudoku/carry.h"
-#include "models/sudoku/symbol_net.h"
+#include "models/sudoku/network.h"
 
 namespace stillpoint::sudoku {
 
 struct TrainOptions {
-  SymbolNetOptions net = {};
+  NetworkOptions net = {};
   CarryOptions carry = {};      // its puzzles have the geometry of the net
   uint64_t seed = 1;            // of the weights; carry.puzzles has its own
   double learning_rate = 2e-3;  // at its highest
@@ -37,7 +38,7 @@ class Trainer {
   TrainReport step(double progress);
 
   const TrainOptions& options() const { return options_; }
-  const SymbolNet& net() const { return net_; }
+  const Network& net() const { return *net_; }
   const optim::AdamW& optimiser() const { return optimiser_; }  // see optim::AveragedParameters
   int64_t steps() const { return optimiser_.steps(); }
   int64_t boards() const { return pool_.state().next_puzzle; }  // drawn so far
@@ -50,13 +51,14 @@ class Trainer {
 
  private:
   TrainOptions options_;
-  SymbolNet net_;
+  std::unique_ptr<Network> net_;
   optim::AdamW optimiser_;
   CarryPool pool_;
 };
 
 // The network of a checkpoint, with the averaged weights if there are any. Throws IoError,
 // FormatError.
-SymbolNet load_symbol_net(const std::filesystem::path& checkpoint, Device device = Device::cpu);
+std::unique_ptr<Network> load_network(const std::filesystem::path& checkpoint,
+                                      Device device = Device::cpu);
 
 }  // namespace stillpoint::sudoku

@@ -10,6 +10,7 @@
 #include "engine/error.h"
 #include "engine/parameters.h"
 #include "kernels/common/parallel.h"
+#include "models/sudoku/symbol_net.h"
 
 namespace stillpoint::sudoku {
 namespace {
@@ -95,7 +96,7 @@ TEST(CarryPool, CarriesStatesOn) {
   std::vector<Board> givens;
   for (const auto& made : generate(options.puzzles, 0, 10)) givens.push_back(made.givens);
   Tensor h = once;
-  for (int k = 0; k < options.window; ++k) h = net.refine(h, clues(givens));
+  for (int k = 0; k < options.window; ++k) h = net.refine(h, net.encode(givens));
   const auto wanted = h.to_vector<float>(), got = pool.state().states.to_vector<float>();
   for (size_t k = 0; k < wanted.size(); ++k) EXPECT_NEAR(got[k], wanted[k], 1e-5);
 }
@@ -107,7 +108,7 @@ TEST(CarryPool, GoesOnFromASavedStateAsIfNothingHadHappened) {
   CarryPool::State saved = pool.state();
   saved.states = saved.states.clone();
   CarryPool resumed(options4());
-  resumed.restore(saved);
+  resumed.restore(saved, net);
   for (int k = 0; k < 6; ++k) {
     const CarryReport a = pool.step(net), b = resumed.step(net);
     EXPECT_EQ(a.loss, b.loss);
@@ -149,7 +150,7 @@ TEST(CarryPool, RefusesWhatMakesNoPool) {
     EXPECT_THROW(CarryPool{options}, OptionError);
   }
   CarryPool pool(options4());
-  EXPECT_THROW(pool.restore({}), ShapeError);
+  EXPECT_THROW(pool.restore({}, net4()), ShapeError);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 
 #include "engine/error.h"
 #include "models/sudoku/generator.h"
+#include "models/sudoku/symbol_net.h"
 
 namespace stillpoint::sudoku {
 namespace {
@@ -47,7 +48,7 @@ TEST(Evaluate, CountsWhatTheNetworkAnswers) {
   std::vector<Puzzle> list = puzzles(2);
   for (Puzzle& puzzle : list) {
     const NoGrad no_grad;
-    const Tensor x = clues(std::span(&puzzle.givens, 1));
+    const Tensor x = net.encode(std::span(&puzzle.givens, 1));
     const auto answer = likeliest(net.logits(net.refine(net.start(1), x)));
     for (int cell = 0; cell < 16; ++cell) {
       (*puzzle.solution)[cell] = static_cast<uint8_t>(answer[cell] + 1);

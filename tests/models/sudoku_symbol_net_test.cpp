@@ -23,7 +23,7 @@ SymbolNet small_net(int box, int64_t channels) {
 
 std::vector<float> logits_after(const SymbolNet& net, const Board& board, int iterations) {
   const NoGrad no_grad;
-  const Tensor x = clues(std::span(&board, 1));
+  const Tensor x = net.encode(std::span(&board, 1));
   Tensor h = net.start(1);
   for (int t = 0; t < iterations; ++t) h = net.refine(h, x);
   return net.logits(h).to_vector<float>();
@@ -59,7 +59,7 @@ TEST(SymbolNet, FactorsWantOneOfTheMembersThatShareAUnitAndADigitOrACell) {
 TEST(SymbolNet, CluesAndDigitsSayWhatTheBoardSays) {
   Board board{.geometry = {2}};
   board[5] = 3;
-  const auto x = clues(std::span(&board, 1)).to_vector<float>();
+  const auto x = small_net(2, 8).encode(std::span(&board, 1)).to_vector<float>();
   ASSERT_EQ(x.size(), 64u * 3);
   for (int candidate = 0; candidate < 64; ++candidate) {
     const int wanted = candidate / 4 != 5 ? 2 : candidate % 4 == 2 ? 0 : 1;
@@ -107,7 +107,7 @@ TEST(SymbolNet, BoardsOfABatchDoNotSeeEachOther) {
   for (const auto& made : generate({.geometry = {2}}, 0, 3)) boards.push_back(made.givens);
   const NoGrad no_grad;
   const auto together =
-      net.logits(net.refine(net.refine(net.start(3), clues(boards)), clues(boards)))
+      net.logits(net.refine(net.refine(net.start(3), net.encode(boards)), net.encode(boards)))
           .to_vector<float>();
   for (size_t b = 0; b < 3; ++b) {
     const auto alone = logits_after(net, boards[b], 2);
@@ -120,7 +120,7 @@ TEST(SymbolNet, BoardsOfABatchDoNotSeeEachOther) {
 TEST(SymbolNet, TheLossReachesEveryParameter) {
   SymbolNet net = small_net(2, 8);
   const GeneratedPuzzle made = generate({.geometry = {2}}, 0);
-  const Tensor x = clues(std::span(&made.givens, 1));
+  const Tensor x = net.encode(std::span(&made.givens, 1));
   const Tensor h = net.refine(net.refine(net.start(1), x), x);
   backward(ops::cross_entropy(net.logits(h), digits(std::span(&made.solution, 1))));
   visit_tensors(net, [](const std::string& name, Tensor& p) {
@@ -134,7 +134,7 @@ TEST(SymbolNet, TheLossReachesEveryParameter) {
 
 TEST(SymbolNet, RefusesBoardsOfDifferentSizes) {
   const std::vector<Board> boards = {Board{.geometry = {2}}, Board{.geometry = {3}}};
-  EXPECT_THROW(clues(boards), ShapeError);
+  EXPECT_THROW(small_net(2, 8).encode(boards), ShapeError);
   EXPECT_THROW(digits(boards), ShapeError);
 }
 

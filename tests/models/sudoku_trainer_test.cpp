@@ -73,21 +73,22 @@ TEST_F(TrainerFile, TheNetworkOfACheckpointHasTheAveragedWeights) {
   Trainer trainer(options4());
   for (int k = 0; k < 5; ++k) trainer.step(0);
   trainer.save(path_);
-  SymbolNet net = load_symbol_net(path_);
-  EXPECT_EQ(net.options.geometry.box, 2);
+  const auto net = load_network(path_);
+  EXPECT_EQ(net->options.geometry.box, 2);
   const NamedTensors averages = trainer.optimiser().averages();
   const NamedTensors weights = trainer.optimiser().parameters();
-  for (const auto& [name, tensor] : tensors(net)) {
+  for (const auto& [name, tensor] : net->parameters()) {
     EXPECT_EQ(tensor.to_vector<float>(), averages.at(name).to_vector<float>()) << name;
   }
-  EXPECT_NE(net.initial.to_vector<float>(), weights.at("initial").to_vector<float>());
+  EXPECT_NE(net->parameters().at("initial").to_vector<float>(),
+            weights.at("initial").to_vector<float>());
 }
 
 TEST_F(TrainerFile, DamagedCheckpointsAreRefusedByName) {
   Trainer trainer(options4());
   trainer.step(0);
   const auto refused = [&] {
-    for (const auto load : {+[](const fs::path& p) { load_symbol_net(p); },
+    for (const auto load : {+[](const fs::path& p) { load_network(p); },
                             +[](const fs::path& p) { Trainer::load(p); }}) {
       try {
         load(path_);

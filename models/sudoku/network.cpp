@@ -1,0 +1,48 @@
+#include "models/sudoku/network.h"
+
+#include <vector>
+
+#include "engine/error.h"
+#include "models/sudoku/refine_net.h"
+#include "models/sudoku/symbol_net.h"
+
+namespace stillpoint::sudoku {
+namespace {
+
+void check_same_size(std::span<const Board> boards, Geometry wanted, const char* what) {
+  for (const Board& board : boards) {
+    check<ShapeError>(board.geometry == wanted, "{}: a board of box size {}; wanted {}", what,
+                      board.geometry.box, wanted.box);
+  }
+}
+
+}  // namespace
+
+const char* name(Model model) { return model == Model::symbol ? "symbol" : "refine"; }
+
+Network::Network(const NetworkOptions& o) : options(o) {
+  check<ShapeError>(o.geometry.box >= kMinBox && o.geometry.box <= kMaxBox,
+                    "network: box size {}; wanted {} to {}", o.geometry.box, kMinBox, kMaxBox);
+  check<OptionError>(o.channels >= 1, "network: {} channels; wanted 1 or more", o.channels);
+}
+
+void Network::check_boards(std::span<const Board> boards) const {
+  check_same_size(boards, options.geometry, "network");
+}
+
+std::unique_ptr<Network> make_network(const NetworkOptions& options, Philox& random) {
+  if (options.model == Model::refine) return std::make_unique<RefineNet>(options, random);
+  return std::make_unique<SymbolNet>(options, random);
+}
+
+Tensor digits(std::span<const Board> boards, Device device) {
+  const Geometry g = boards.empty() ? Geometry{} : boards[0].geometry;
+  check_same_size(boards, g, "digits");
+  std::vector<int32_t> values;
+  for (const Board& board : boards) {
+    for (int cell = 0; cell < g.cells(); ++cell) values.push_back(board[cell] - 1);
+  }
+  return Tensor::from(values, {static_cast<int64_t>(boards.size()), g.cells()}).to(device);
+}
+
+}  // namespace stillpoint::sudoku

@@ -1,0 +1,62 @@
+// What training, evaluation and solving need of a network that refines an answer: from a start h_0
+// it computes h_1, h_2, ... with one map, which also reads the puzzle, and any h_t can be read out.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "engine/parameters.h"
+#include "engine/random.h"
+#include "engine/tensor.h"
+#include "models/sudoku/board.h"
+
+namespace stillpoint::sudoku {
+
+enum class Model : uint8_t {
+  symbol,  // SymbolNet: candidates and the rules that want exactly one of them
+  refine,  // RefineNet: cells that send messages to their neighbours
+};
+const char* name(Model model);
+
+struct NetworkOptions {
+  Model model = Model::symbol;
+  Geometry geometry = {};
+  int64_t channels = 32;  // of a node's state
+};
+
+struct Network {
+  explicit Network(const NetworkOptions& o);
+  virtual ~Network() = default;
+
+  // What refinements read of the puzzles, made once for all of them. All boards have the geometry
+  // of the network, or ShapeError is thrown.
+  virtual Tensor encode(std::span<const Board> givens) const = 0;
+  virtual Tensor start(int64_t boards) const = 0;  // h_0 [boards, nodes, channels], learned
+  virtual Tensor refine(const Tensor& h, const Tensor& puzzles) const = 0;  // h_t -> h_t+1
+  virtual Tensor logits(const Tensor& h) const = 0;                         // [boards, cells, side]
+
+  virtual NamedTensors parameters() = 0;
+  virtual void move_to(Device device) = 0;
+  virtual Device device() const = 0;
+
+  NetworkOptions options;
+
+ protected:
+  Network(const Network&) = default;
+  Network(Network&&) = default;
+  Network& operator=(const Network&) = default;
+  Network& operator=(Network&&) = default;
+
+  void check_boards(std::span<const Board> boards) const;
+};
+
+// With fresh weights. Throws OptionError without channels, ShapeError for a box size outside 2
+// to 4.
+std::unique_ptr<Network> make_network(const NetworkOptions& options, Philox& random);
+
+// The digits of solved boards: [boards, cells] int32, from 0; -1 where a board is blank. Throws
+// ShapeError for boards of different sizes.
+Tensor digits(std::span<const Board> boards, Device device = Device::cpu);
+
+}  // namespace stillpoint::sudoku

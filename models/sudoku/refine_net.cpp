@@ -1,0 +1,61 @@
+#include "models/sudoku/refine_net.h"
+
+#include <cmath>
+#include <vector>
+
+#include "engine/autograd.h"
+#include "engine/ops.h"
+
+namespace stillpoint::sudoku {
+
+Graph neighbours(Geometry geometry) {
+  const std::vector<int32_t> all = peers(geometry);
+  const auto degree = static_cast<ptrdiff_t>(all.size()) / geometry.cells();
+  std::vector<std::vector<int32_t>> rows;
+  for (auto row = all.begin(); row != all.end(); row += degree)
+    rows.emplace_back(row, row + degree);
+  return Graph::from_rows(rows, geometry.cells());
+}
+
+RefineNet::RefineNet(const NetworkOptions& o, Philox& random)
+    : Network(o),
+      initial(ops::normal({o.channels}, random, 0.0, 0.1)),
+      given(o.geometry.side() + 1, 3 * o.channels, random),
+      receiver(o.channels, o.channels, random),
+      sender(o.channels, o.channels, random, nn::Bias::no),
+      message(o.channels, 3 * o.channels, random, nn::Bias::no),
+      state(o.channels, 3 * o.channels, random),
+      readout(o.channels, o.geometry.side(), random),
+      graph(neighbours(o.geometry)) {
+  initial.set_requires_grad();
+  // A sum of so many messages would drive the gates into saturation.
+  const double degree = static_cast<double>(graph.entries()) / static_cast<double>(graph.rows());
+  const NoGrad no_grad;
+  message.weight.assign(ops::affine(message.weight, 1 / degree));
+}
+
+void RefineNet::move_to(Device device) {
+  to_device(*this, device);
+  graph = graph.to(device);
+}
+
+Tensor RefineNet::encode(std::span<const Board> givens) const {
+  check_boards(givens);
+  std::vector<int32_t> values;
+  for (const Board& board : givens) {
+    for (int cell = 0; cell < options.geometry.cells(); ++cell) values.push_back(board[cell]);
+  }
+  const Shape shape{static_cast<int64_t>(givens.size()), options.geometry.cells()};
+  return given(Tensor::from(values, shape).to(device()));
+}
+
+Tensor RefineNet::start(int64_t boards) const {
+  return ops::broadcast_to(initial, {boards, graph.rows(), options.channels});
+}
+
+Tensor RefineNet::refine(const Tensor& h, const Tensor& puzzles) const {
+  const Tensor sum = ops::message_sum(receiver(h), sender(h), graph);
+  return ops::gru_cell(ops::add(puzzles, message(sum)), state(h), h);
+}
+
+}  // namespace stillpoint::sudoku
