@@ -27,17 +27,22 @@ TOLERANCE = 1e-3
 
 class Contender:
     def __init__(self, command, folder):
+        self.errors = tempfile.TemporaryFile(mode='w+')  # shown if the process dies
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.DEVNULL, text=True, env=ENVIRONMENT)
+                                        stderr=self.errors, text=True, env=ENVIRONMENT)
         self.title = self.ask(folder)
         self.forms = self.process.stdout.readline().split()
 
     def ask(self, request):
-        self.process.stdin.write(request + '\n')
-        self.process.stdin.flush()
-        answer = self.process.stdout.readline()
+        try:
+            self.process.stdin.write(request + '\n')
+            self.process.stdin.flush()
+            answer = self.process.stdout.readline()
+        except BrokenPipeError:
+            answer = ''
         if not answer:
-            sys.exit(f'{self.process.args[0]} ended while asked for: {request}')
+            self.errors.seek(0)
+            sys.exit(f'{self.errors.read()}{self.process.args[0]} ended while asked for: {request}')
         return answer.strip()
 
     def time(self, form, kind, calls):

@@ -15,7 +15,7 @@ bool add_case(int64_t rows, int64_t classes) {
                    .op = [](std::span<const Tensor> x) { return ops::cross_entropy(x[0], x[1]); },
                    .forward = {.bytes = 4 * n, .flops = 4 * n},
                    .backward = {.bytes = 8 * n, .flops = 4 * n},
-                   .terms = n};
+                   .terms = static_cast<double>(classes)};
   });
 }
 

@@ -17,7 +17,8 @@ MakeProblem layer(int64_t boards, int64_t in, int64_t out, ops::Activation activ
         .op = [=](std::span<const Tensor> t) { return ops::linear(t[0], t[1], t[2], activation); },
         .forward = {.bytes = 4 * (m * k + n * k + n + m * n), .flops = 2 * m * n * k},
         .backward = {.bytes = 4 * (2 * m * k + 2 * n * k + n + 2 * m * n), .flops = 4 * m * n * k},
-        .terms = m};
+        .terms = k,
+        .gradient_terms = m};
   };
 }
 

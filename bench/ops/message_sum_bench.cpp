@@ -24,14 +24,7 @@ MakeProblem sudoku(int64_t boards, int64_t channels) {
 
 // Rows of uneven length: 20000 nodes that listen to 0 to 30 others.
 Problem uneven(Device device) {
-  constexpr int32_t kNodes = 20000;
-  Philox bits(5);
-  std::vector<std::vector<int32_t>> rows(kNodes);
-  for (auto& row : rows) {
-    row.resize(bits.below(31));
-    for (int32_t& column : row) column = static_cast<int32_t>(bits.below(kNodes));
-  }
-  return problem(Graph::from_rows(rows, kNodes).to(device), 1, 64);
+  return problem(test::random_graph(20000, 30, 5).to(device), 1, 64);
 }
 
 const bool added = add("message_sum/boards:64/channels:96", sudoku(64, 96)) &&

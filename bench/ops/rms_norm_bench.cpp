@@ -14,7 +14,8 @@ bool add_case(int64_t rows, int64_t channels) {
         .op = [](std::span<const Tensor> x) { return ops::rms_norm(x[0], x[1], x[2]); },
         .forward = {.bytes = 12 * n, .flops = 5 * n},
         .backward = {.bytes = 16 * n, .flops = 10 * n},
-        .terms = static_cast<double>(rows)};
+        .terms = static_cast<double>(channels),
+        .gradient_terms = static_cast<double>(rows)};
   });
 }
 

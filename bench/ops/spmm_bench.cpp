@@ -15,7 +15,8 @@ Problem problem(const Graph& graph, int64_t batch, int64_t channels,
           .op = [=](std::span<const Tensor> in) { return ops::spmm(in[0], in[1], graph, backend); },
           .forward = {.bytes = 4 * (entries + dense), .flops = 2 * vectors * entries},
           .backward = {.bytes = 4 * (2 * entries + 2 * dense), .flops = 4 * vectors * entries},
-          .terms = vectors};
+          .terms = entries / static_cast<double>(graph.rows()),
+          .gradient_terms = vectors};
 }
 
 // cuSPARSE beside the kernel of ours.

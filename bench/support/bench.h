@@ -39,8 +39,11 @@ struct Problem {
   // Called with the inputs in float64 on the CPU (the reference) or in float32 on the device.
   std::function<Tensor(std::span<const Tensor>)> op;
   Work forward;
-  Work backward;     // of the backward alone
-  double terms = 1;  // numbers added into one element, scales the tolerance of the verification
+  Work backward;  // of the backward alone
+  // Numbers added into one element of the output, and of a gradient where those are more: they
+  // scale the tolerance of the verification.
+  double terms = 1;
+  double gradient_terms = 0;
 };
 
 enum class Timed : uint8_t { forward, forward_and_gradient };
@@ -52,8 +55,9 @@ bool add(const std::string& name, MakeProblem make, Timed timed = Timed::forward
 // Uniform in +-1, float64, on the CPU.
 Tensor random(Shape shape, uint64_t seed);
 
-// True if `got` agrees with the float64 `wanted`: 16 eps32 sqrt(terms) max(1, |wanted|) in every
-// element. If not, the benchmark is skipped with the worst element as its error.
+// True if `got` agrees with the float64 `wanted`: 16 eps32 sqrt(terms) max(s, |wanted|) in every
+// element, where s is the greatest |wanted|, at most 1, so that small values (the gradient of a
+// mean) are held to a small bound. If not, the benchmark is skipped with that element as its error.
 bool verify(benchmark::State& state, const Tensor& got, const Tensor& wanted, double terms,
             const std::string& what);
 

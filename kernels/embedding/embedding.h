@@ -8,7 +8,7 @@
 // are no atomics and the result is the same bits for any thread count and launch. The CPU sorts the
 // positions by index (counting sort, in the workspace). CUDA lets the warp of each table row read
 // all indices, 32 at a time: entries * count / 32 reads from the cache, which suits vocabularies of
-// symbols, cells or cities (30,000 entries picked 3,000 times: 2.8 million reads) better than a
+// symbols or cells (30,000 entries picked 3,000 times: 2.8 million reads) better than a
 // device-wide sort; tables and batches both in the hundred thousands would want the sort.
 //
 // Outputs may not alias inputs. Cost with n picks: forward 8 n channels bytes; backward 4 (n +

@@ -33,7 +33,7 @@ def without_comments(text):
 def upward_includes(name, text):
     layer = LAYERS.index(name.split("/")[0])
     above = LAYERS[layer + 1:] + ("tests", "bench")
-    return [i for i in INCLUDE.findall(text) if i.split("/")[0] in above]
+    return [i for i in INCLUDE.findall(text) if i.split("/")[0] in above or ".." in i.split("/")]
 
 
 def without_emulation(text):
@@ -91,6 +91,8 @@ class TreeTest(unittest.TestCase):
         self.assertEqual(upward_includes("kernels/a/a.h", '#include "engine/tensor.h"'), ["engine/tensor.h"])
         self.assertEqual(upward_includes("engine/a.h", '#  include <models/x.h>\n'), ["models/x.h"])
         self.assertEqual(upward_includes("models/a.h", '#include "engine/tensor.h"'), [])
+        self.assertEqual(upward_includes("kernels/a/a.h", '#include "../../engine/tensor.h"'), ["../../engine/tensor.h"])
+        self.assertEqual(upward_includes("engine/a.h", '#include "engine/../models/x.h"'), ["engine/../models/x.h"])
         self.assertEqual(kernel_offences("kernels/a/a.h", "#include <iostream>\n"), ["iostream"])
         self.assertEqual(kernel_offences("kernels/a/a.h", "float* p = new float[2];"), ["new"])
         self.assertEqual(kernel_offences("kernels/a/a.h", "#ifdef STILLPOINT_CUDA_EMULATED\n#include <vector>\n#else\nnew\n#endif"),
