@@ -28,15 +28,14 @@
 
 namespace stillpoint::kernels {
 
-// How the work is cut. Every form gives the same bits; tests and benchmarks force one.
-//   row   Every row is computed on its own, from c in memory (backward: rows for da, columns for
-//   dc). slab  A task owns some channels of one sample. CPU backward: rows push their gradients
-//   into dc
-//         while they count, one pass instead of two. CUDA: the slab of c (and a, g, tc) is read
-//         into shared memory once, instead of once per neighbour.
-// automatic: the CPU backward takes slab where there are at least as many slabs as threads, its
-// other functions know row only; CUDA takes slab where the tile fits into 48 KiB and slabs suffice
-// to fill a large GPU (128).
+// How CUDA cuts the work; both ways give the same bits, and tests and benchmarks force one.
+//
+// row: every row is computed on its own, from c in memory (backward: rows for da, columns for dc).
+//
+// slab: a block owns 32 channels of one sample and reads them of c (and a, g, tc) into shared
+// memory once, instead of once per neighbour.
+//
+// automatic: slab where the tile fits into 48 KiB and slabs suffice to fill a large GPU (128).
 enum class MessageSumForm : uint8_t { automatic, row, slab };
 
 template <class T>

@@ -1,6 +1,6 @@
 // message_sum on the CPU. The channels of a row stay in registers while its neighbours stream by;
-// ladder/README.md tells what each step on the way
-// here bought.
+// ladder/README.md tells
+// what each step on the way here bought.
 #include "kernels/message_sum/message_sum.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -21,10 +21,10 @@ namespace {
 using Count = hn::Vec<hn::RebindToSigned<D>>;
 using Mask = hn::Mask<D>;
 
-// Vectors of channels that a row works on at a time. Forward: enough sums to hide the latency of an
-// addition, and all that 16 registers hold. Backward: whole rows where there are 32 registers.
+// Vectors of channels that a row works on at a time: enough sums to hide the latency of an
+// addition, and no more than 16 registers hold.
 constexpr int kForwardVectors = 3;
-constexpr int kPushVectors = HWY_TARGET <= HWY_AVX3 ? 6 : 3;
+constexpr int kBackwardVectors = 2;  // 32 channels of 81 rows of a and g are 20 KB
 
 // 1, unknown to the compiler: x * 1 + y must stay a fused multiply-add. It is exact, and Zen cores
 // run it on other ports than additions and maxima, so that dealing the additions out to both kinds
@@ -46,19 +46,22 @@ HWY_INLINE V relu(V m) {
 #endif
 }
 
-HWY_INLINE Mask active(V a, V c) { return hn::Gt(hn::Add(a, c), hn::Zero(D())); }
+// For finite numbers a + c > 0 exactly if -a < c: rounding keeps the sign, and small differences
+// are denormal, not zero. Where the sum is NaN, both are false.
+HWY_INLINE Mask active(V a, V c) { return hn::Lt(hn::Neg(a), c); }
 
-// sum + x where the mask is set. Not as a blend, from which GCC would make a masked store that the
-// processor cannot forward to the next load.
-HWY_INLINE V add_where(Mask m, V sum, V x) { return hn::Add(sum, hn::IfThenElseZero(m, x)); }
+// sum + x where the mask is set.
+HWY_INLINE V add_where(Mask m, V sum, V x) {
+#if HWY_TARGET <= HWY_AVX3  // one masked addition
+  return hn::IfThenElse(m, hn::Add(sum, x), sum);
+#else
+  return hn::Add(sum, hn::IfThenElseZero(m, x));
+#endif
+}
 
 HWY_INLINE Count count_where(Mask m, Count count) {
   const hn::RebindToSigned<D> di;
-#if HWY_TARGET <= HWY_AVX3  // one masked addition
-  return hn::IfThenElse(hn::RebindMask(di, m), hn::Add(count, hn::Set(di, 1)), count);
-#else
   return hn::Sub(count, hn::BitCast(di, hn::VecFromMask(D(), m)));  // set lanes are -1
-#endif
 }
 
 struct Row {
@@ -98,6 +101,7 @@ HWY_INLINE void for_blocks(int64_t n, Body&& body) {
 // Calls body(i, sample) for rows [first, last) of a batch, counted over all samples.
 template <class Body>
 HWY_INLINE void for_rows(int64_t rows, int64_t first, int64_t last, Body&& body) {
+  if (first == last) return;  // there may be no rows at all
   int64_t sample = first / rows, i = first % rows;
   for (int64_t r = first; r < last; ++r) {
     body(r, i, sample);
@@ -149,87 +153,74 @@ void forward_rows(const MessageSumArgs<float>& args, int64_t first, int64_t last
   });
 }
 
-// ---- backward, push ----------------------------------------------------------------------------
+// ---- backward ----------------------------------------------------------------------------------
+// Two passes, one per gradient, each of which pulls: sums stay in registers and nothing is added to
+// memory. A block of channels of all rows comes before the next block, so that what the rows share
+// stays in the first-level cache.
 
 template <int kN, class Io>
-HWY_NOINLINE void push_row(Io io, const float* HWY_RESTRICT a, const float* HWY_RESTRICT c,
-                           const float* HWY_RESTRICT g, int64_t channels, Row row,
-                           float* HWY_RESTRICT da, float* HWY_RESTRICT dc) {
+HWY_INLINE void count_row(Io io, const float* HWY_RESTRICT a, const float* HWY_RESTRICT c,
+                          const float* HWY_RESTRICT g, int64_t channels, Row row,
+                          float* HWY_RESTRICT da) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
-  V av[kN], gv[kN];
+  V minus_a[kN];
   Count count[kN];
   each<kN>([&](auto v) {
-    av[v] = io.load(a + v * lanes);
-    gv[v] = io.load(g + v * lanes);
+    minus_a[v] = hn::Neg(io.load(a + v * lanes));
     count[v] = hn::Zero(hn::RebindToSigned<D>());
   });
   for (const int32_t* j = row.begin; j != row.end; ++j) {
     const float* cj = c + *j * channels;
-    float* dcj = dc + *j * channels;
     each<kN>([&](auto v) {
-      const Mask m = active(av[v], io.load(cj + v * lanes));
-      count[v] = count_where(m, count[v]);
-      io.store(add_where(m, io.load(dcj + v * lanes), gv[v]), dcj + v * lanes);
+      count[v] = count_where(hn::Lt(minus_a[v], io.load(cj + v * lanes)), count[v]);
     });
   }
-  each<kN>([&](auto v) { io.store(hn::Mul(gv[v], hn::ConvertTo(D(), count[v])), da + v * lanes); });
-}
-
-// Channels [begin, end) of one sample: every row counts its active neighbours and adds its gradient
-// to theirs, in one pass.
-void backward_push(const MessageSumBackwardArgs<float>& args, int64_t sample, int64_t begin,
-                   int64_t end) {
-  const CsrView& p = args.pattern;
-  const int64_t channels = args.channels;
-  float* dc = args.dc + sample * p.cols * channels;
-  const float* c = args.c + sample * p.cols * channels;
-  for_blocks<kPushVectors>(end - begin, [&](auto io, int64_t block, auto n) {
-    const int64_t k = begin + block;
-    const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
-    for (int64_t j = 0; j < p.cols; ++j)
-      each<n>([&](auto v) { io.store(hn::Zero(D()), dc + j * channels + k + v * lanes); });
-    for (int64_t i = 0; i < p.rows; ++i) {
-      const int64_t at = (sample * p.rows + i) * channels + k;
-      push_row<n>(io, args.a + at, c + k, args.g + at, channels, row_of(p, i), args.da + at,
-                  dc + k);
-    }
+  each<kN>([&](auto v) {
+    io.store(hn::Mul(io.load(g + v * lanes), hn::ConvertTo(D(), count[v])), da + v * lanes);
   });
 }
-
-// ---- backward, pull ----------------------------------------------------------------------------
 
 void backward_a_rows(const MessageSumBackwardArgs<float>& args, int64_t first, int64_t last) {
   const CsrView& p = args.pattern;
   const int64_t channels = args.channels;
-  for_rows(p.rows, first, last, [&](int64_t r, int64_t i, int64_t sample) {
-    const float* c = args.c + sample * p.cols * channels;
-    const Row row = row_of(p, i);
-    for_vectors(channels, [&](auto io, int64_t k) {
-      const V av = io.load(args.a + r * channels + k);
-      Count count = hn::Zero(hn::RebindToSigned<D>());
-      for (const int32_t* j = row.begin; j != row.end; ++j)
-        count = count_where(active(av, io.load(c + *j * channels + k)), count);
-      io.store(hn::Mul(io.load(args.g + r * channels + k), hn::ConvertTo(D(), count)),
-               args.da + r * channels + k);
+  for_blocks<kBackwardVectors>(channels, [&](auto io, int64_t k, auto n) {
+    for_rows(p.rows, first, last, [&](int64_t r, int64_t i, int64_t sample) {
+      const int64_t at = r * channels + k;
+      count_row<n>(io, args.a + at, args.c + sample * p.cols * channels + k, args.g + at, channels,
+                   row_of(p, i), args.da + at);
     });
   });
+}
+
+// row: the rows of `a` that have this row of `c` as a neighbour.
+template <int kN, class Io>
+HWY_INLINE void pull_row(Io io, const float* HWY_RESTRICT a, const float* HWY_RESTRICT c,
+                         const float* HWY_RESTRICT g, int64_t channels, Row row,
+                         float* HWY_RESTRICT dc) {
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
+  V minus_c[kN], sum[kN];
+  each<kN>([&](auto v) {
+    minus_c[v] = hn::Neg(io.load(c + v * lanes));
+    sum[v] = hn::Zero(D());
+  });
+  for (const int32_t* i = row.begin; i != row.end; ++i) {
+    const int64_t at = *i * channels;
+    each<kN>([&](auto v) {
+      sum[v] = add_where(hn::Lt(minus_c[v], io.load(a + at + v * lanes)), sum[v],
+                         io.load(g + at + v * lanes));
+    });
+  }
+  each<kN>([&](auto v) { io.store(sum[v], dc + v * lanes); });
 }
 
 void backward_c_rows(const MessageSumBackwardArgs<float>& args, int64_t first, int64_t last) {
   const CsrView& t = args.transposed;
   const int64_t channels = args.channels;
-  for_rows(t.rows, first, last, [&](int64_t r, int64_t j, int64_t sample) {
-    const float* a = args.a + sample * t.cols * channels;
-    const float* g = args.g + sample * t.cols * channels;
-    const Row row = row_of(t, j);
-    for_vectors(channels, [&](auto io, int64_t k) {
-      const V cv = io.load(args.c + r * channels + k);
-      V sum = hn::Zero(D());
-      for (const int32_t* i = row.begin; i != row.end; ++i) {
-        const int64_t at = *i * channels + k;
-        sum = add_where(active(io.load(a + at), cv), sum, io.load(g + at));
-      }
-      io.store(sum, args.dc + r * channels + k);
+  for_blocks<kBackwardVectors>(channels, [&](auto io, int64_t k, auto n) {
+    for_rows(t.rows, first, last, [&](int64_t r, int64_t j, int64_t sample) {
+      const int64_t from = sample * t.cols * channels + k, at = r * channels + k;
+      pull_row<n>(io, args.a + from, args.c + at, args.g + from, channels, row_of(t, j),
+                  args.dc + at);
     });
   });
 }
@@ -264,13 +255,11 @@ namespace stillpoint::kernels {
 namespace {
 
 HWY_EXPORT(forward_rows);
-HWY_EXPORT(backward_push);
 HWY_EXPORT(backward_a_rows);
 HWY_EXPORT(backward_c_rows);
 HWY_EXPORT(tangent_rows);
 
-constexpr int64_t kRows = 64;  // rows a chunk: some 30 us at degree 20 and 96 channels
-constexpr int64_t kSlab = 96;  // channels that one thread pushes
+constexpr int64_t kRows = 81;  // rows a chunk: some 20 us at degree 20 and 96 channels
 
 }  // namespace
 
@@ -282,22 +271,20 @@ void message_sum(const MessageSumArgs<float>& args) {
   });
 }
 
+// Both passes over a sample while it is in the cache, where there are samples for all threads.
 void message_sum_backward(const MessageSumBackwardArgs<float>& args) {
-  const int64_t slabs = (args.channels + kSlab - 1) / kSlab;
-  const bool push = args.form == MessageSumForm::automatic ? args.batch * slabs >= num_threads()
-                                                           : args.form == MessageSumForm::slab;
-  if (push) {
-    parallel_for(args.batch * slabs, 1, [&](int64_t task, int64_t) {
-      const int64_t begin = task % slabs * kSlab;
-      const int64_t end = begin + kSlab < args.channels ? begin + kSlab : args.channels;
-      HWY_DYNAMIC_DISPATCH(backward_push)(args, task / slabs, begin, end);
+  const int64_t rows = args.pattern.rows, cols = args.transposed.rows;
+  if (args.batch >= num_threads()) {
+    parallel_for(args.batch, 1, [&](int64_t sample, int64_t) {
+      HWY_DYNAMIC_DISPATCH(backward_a_rows)(args, sample * rows, (sample + 1) * rows);
+      HWY_DYNAMIC_DISPATCH(backward_c_rows)(args, sample * cols, (sample + 1) * cols);
     });
     return;
   }
-  parallel_for(args.batch * args.pattern.rows, kRows, [&](int64_t first, int64_t last) {
+  parallel_for(args.batch * rows, kRows, [&](int64_t first, int64_t last) {
     HWY_DYNAMIC_DISPATCH(backward_a_rows)(args, first, last);
   });
-  parallel_for(args.batch * args.transposed.rows, kRows, [&](int64_t first, int64_t last) {
+  parallel_for(args.batch * cols, kRows, [&](int64_t first, int64_t last) {
     HWY_DYNAMIC_DISPATCH(backward_c_rows)(args, first, last);
   });
 }
