@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <hwy/highway.h>
 
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "build_options.h"
@@ -65,6 +66,17 @@ BuildInfo build_info() {
       fmt::format("{}.{}.{}", CUSPARSE_VER_MAJOR, CUSPARSE_VER_MINOR, CUSPARSE_VER_PATCH));
 #endif
   return info;
+}
+
+std::string processor_name() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);) {
+    if (!line.starts_with("model name")) continue;
+    const size_t begin = line.find_first_not_of(" \t", line.find(':') + 1);
+    if (begin != std::string::npos && line.find(':') != std::string::npos)
+      return line.substr(begin);
+  }
+  return "unknown";
 }
 
 }  // namespace stillpoint

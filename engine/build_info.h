@@ -1,4 +1,5 @@
-// What this library was built from and with: for bug reports, checkpoints and benchmark tables.
+// What this library was built from and with, and on what it runs: for bug reports, checkpoints and
+// benchmark tables.
 #pragma once
 
 #include <string>
@@ -12,8 +13,8 @@ struct LibraryVersion {
 };
 
 struct BuildInfo {
-  std::string version;  // of stillpoint
-  std::string compiler;
+  std::string version;   // of stillpoint
+  std::string compiler;  // nvcc too, where it compiled the kernels
   std::string build_type;
   std::string flags;
   std::string options;  // the STILLPOINT_ options of CMake
@@ -21,5 +22,8 @@ struct BuildInfo {
 };
 
 BuildInfo build_info();
+
+// What Linux calls the processor; "unknown" where it has no name for it.
+std::string processor_name();
 
 }  // namespace stillpoint

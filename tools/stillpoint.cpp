@@ -1,30 +1,23 @@
 // stillpoint: what this build is and what it found on this machine.
+#include <fmt/format.h>
 #include <sys/utsname.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
 
 #include "engine/build_info.h"
 #include "engine/cuda/runtime.h"
-#include "engine/error.h"
 #include "kernels/common/parallel.h"
 #include "kernels/common/simd.h"
+#include "tools/support/console.h"
 
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-std::string processor() {
-  std::ifstream file("/proc/cpuinfo");
-  for (std::string line; std::getline(file, line);)
-    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
-  return "unknown";
-}
 
 std::string operating_system() {
   utsname name{};
@@ -38,7 +31,7 @@ Json info() {
   for (const auto& library : build.libraries) libraries[library.name] = library.version;
   return {{"version", build.version},
           {"cuda_device", stillpoint::cuda::device_name()},
-          {"processor", processor()},
+          {"processor", stillpoint::processor_name()},
           {"processors", std::thread::hardware_concurrency()},
           {"threads", stillpoint::kernels::num_threads()},
           {"instruction_set", stillpoint::kernels::active_isa()},
@@ -66,9 +59,7 @@ void print_text(const Json& values) {
   }
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int run(int argc, char** argv) {
   CLI::App app("stillpoint: an engine for networks that think longer to answer better");
   app.set_version_flag("--version", stillpoint::build_info().version);
   app.require_subcommand(1);
@@ -76,15 +67,16 @@ int main(int argc, char** argv) {
   bool json = false;
   info_command->add_flag("--json", json, "As one JSON object");
   CLI11_PARSE(app, argc, argv);
-  try {
-    if (json) {
-      std::puts(info().dump(2).c_str());
-    } else {
-      print_text(info());
-    }
-    return 0;
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "stillpoint: %s\n", e.what());
-    return 1;
+  if (json) {
+    std::puts(info().dump(2).c_str());
+  } else {
+    print_text(info());
   }
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return stillpoint::tools::run_main("stillpoint", [&] { return run(argc, argv); });
 }

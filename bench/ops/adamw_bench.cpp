@@ -46,7 +46,7 @@ void run(benchmark::State& state, int64_t elements, Device device) {
   time(state, device, {.bytes = 32 * n, .flops = 19 * n}, Cache::warm, [&] { training.step(); });
 }
 
-const bool added = [] {
+const bool kAdded = [] {
   for (const int64_t elements : {96 * 96, 1 << 18})
     for (const Device device : {Device::cpu, Device::cuda}) {
       if (!timeable(device)) continue;

@@ -23,7 +23,7 @@ Problem middle_third(Device) {
           .backward = {.bytes = kRows * (8 * 96 + 4 * 288)}};
 }
 
-const bool added =
+const bool kAdded =
     add("concat/two_of_96", two_halves) && add("concat/columns_96_of_288", middle_third);
 
 }  // namespace

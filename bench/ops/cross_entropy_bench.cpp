@@ -31,8 +31,8 @@ bool add_softmax(int64_t rows, int64_t classes) {
 }
 
 // The cells of 64 Sudokus with their nine digits, and a vocabulary.
-const bool added = add_case(64 * 81, 9) && add_case(256, 8192) && add_softmax(64 * 81, 9) &&
-                   add_softmax(256, 8192);
+const bool kAdded = add_case(64 * 81, 9) && add_case(256, 8192) && add_softmax(64 * 81, 9) &&
+                    add_softmax(256, 8192);
 
 }  // namespace
 }  // namespace stillpoint::bench

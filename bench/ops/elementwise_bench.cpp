@@ -27,7 +27,7 @@ MakeProblem product(Shape b, double terms) {
   };
 }
 
-const bool added =
+const bool kAdded =
     add("elementwise/relu", unary(ops::relu, 1)) && add("elementwise/tanh", unary(ops::tanh, 25)) &&
     add("elementwise/silu", unary(ops::silu, 20)) && add("elementwise/mul", product(kNodes, 1)) &&
     add("elementwise/mul_by_column", product({96}, 64 * 81)) &&

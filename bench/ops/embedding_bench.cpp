@@ -16,12 +16,12 @@ bool add_case(int64_t entries, int64_t picks, int64_t channels) {
         .op = [](std::span<const Tensor> x) { return ops::embedding(x[0], x[1]); },
         .forward = {.bytes = 8 * n, .flops = 0},
         .backward = {.bytes = 4 * n + 4 * static_cast<double>(entries * channels), .flops = n},
-        .gradient_terms = static_cast<double>(picks / entries)};
+        .gradient_terms = static_cast<double>(picks) / static_cast<double>(entries)};
   });
 }
 
 // Blank or digit in the cells of 64 Sudokus; a large vocabulary picked sparsely.
-const bool added = add_case(10, 64 * 81, 96) && add_case(30000, 64 * 45, 96);
+const bool kAdded = add_case(10, 64 * 81, 96) && add_case(30000, 64 * 45, 96);
 
 }  // namespace
 }  // namespace stillpoint::bench

@@ -22,7 +22,7 @@ MakeProblem sudoku(Sum op, int64_t boards, int64_t channels) {
   };
 }
 
-const bool added =
+const bool kAdded =
     add("factor_sum/boards:64/channels:96", sudoku(ops::factor_sum, 64, 96)) &&
     add("factor_sum/boards:1/channels:96", sudoku(ops::factor_sum, 1, 96)) &&
     add("factor_broadcast/boards:64/channels:96", sudoku(ops::factor_broadcast, 64, 96)) &&

@@ -22,7 +22,7 @@ MakeProblem layer(int64_t boards, int64_t in, int64_t out, ops::Activation activ
   };
 }
 
-const bool added = [] {
+const bool kAdded = [] {
   for (const int64_t boards : {1, 64})
     for (const auto& [in, out] : {std::pair<int64_t, int64_t>{96, 96}, {96, 192}, {96, 288}})
       add(fmt::format("gemm/linear_relu/boards:{}/{}to{}", boards, in, out),

@@ -18,7 +18,7 @@ bool add_case(int64_t rows, int64_t channels) {
 }
 
 // The cells of 64 Sudokus, and of one.
-const bool added = add_case(64 * 81, 96) && add_case(81, 96);
+const bool kAdded = add_case(64 * 81, 96) && add_case(81, 96);
 
 }  // namespace
 }  // namespace stillpoint::bench

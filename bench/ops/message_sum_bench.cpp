@@ -27,9 +27,9 @@ Problem uneven(Device device) {
   return problem(test::random_graph(20000, 30, 5).to(device), 1, 64);
 }
 
-const bool added = add("message_sum/boards:64/channels:96", sudoku(64, 96)) &&
-                   add("message_sum/boards:1/channels:96", sudoku(1, 96)) &&
-                   add("message_sum/nodes:20000/channels:64", uneven);
+const bool kAdded = add("message_sum/boards:64/channels:96", sudoku(64, 96)) &&
+                    add("message_sum/boards:1/channels:96", sudoku(1, 96)) &&
+                    add("message_sum/nodes:20000/channels:64", uneven);
 
 }  // namespace
 }  // namespace stillpoint::bench

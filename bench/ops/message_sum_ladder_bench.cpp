@@ -83,7 +83,7 @@ void add_rungs(const Rung& rung, Device device, auto call) {
       });
 }
 
-const bool added = [] {
+const bool kAdded = [] {
   for (const auto& rung : kernels::kMessageSumCpuLadder)
     add_rungs(rung, Device::cpu, [](auto kernel, const auto& args) { kernel(args); });
 #if defined(STILLPOINT_HAVE_CUDA)

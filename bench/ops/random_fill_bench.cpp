@@ -25,7 +25,7 @@ bool add_case(const char* name, int64_t n, double flops, Draw draw) {
       Timed::forward);
 }
 
-const bool added =
+const bool kAdded =
     add_case("uniform", 1 << 20, 2,
              [](int64_t n, Philox& random, TensorOptions options) {
                return ops::uniform({n}, random, 0, 1, options);

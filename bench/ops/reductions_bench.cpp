@@ -34,8 +34,8 @@ Problem digits(Device) {
           .backward = {.bytes = kRows * (4 * 9 + 8), .flops = kRows * 9}};
 }
 
-const bool added = add("reductions/sum_rows", over(1)) && add("reductions/sum_columns", over(0)) &&
-                   add("reductions/sum_all", all) && add("reductions/max_of_9", digits);
+const bool kAdded = add("reductions/sum_rows", over(1)) && add("reductions/sum_columns", over(0)) &&
+                    add("reductions/sum_all", all) && add("reductions/max_of_9", digits);
 
 }  // namespace
 }  // namespace stillpoint::bench

@@ -20,7 +20,7 @@ bool add_case(int64_t rows, int64_t channels) {
 }
 
 // The candidates of 64 Sudokus, and the cells.
-const bool added = add_case(64 * 729, 32) && add_case(64 * 81, 96);
+const bool kAdded = add_case(64 * 729, 32) && add_case(64 * 81, 96);
 
 }  // namespace
 }  // namespace stillpoint::bench

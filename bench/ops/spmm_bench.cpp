@@ -44,9 +44,9 @@ bool add_case(const std::string& name, Graph (*make)(), int64_t batch, int64_t c
 Graph sudoku() { return test::sudoku_graph(3); }
 Graph uneven() { return test::random_graph(20000, 30, 5); }
 
-const bool added = add_case("boards:64/channels:96", sudoku, 64, 96) &&
-                   add_case("boards:1/channels:96", sudoku, 1, 96) &&
-                   add_case("nodes:20000/channels:64", uneven, 1, 64);
+const bool kAdded = add_case("boards:64/channels:96", sudoku, 64, 96) &&
+                    add_case("boards:1/channels:96", sudoku, 1, 96) &&
+                    add_case("nodes:20000/channels:64", uneven, 1, 64);
 
 }  // namespace
 }  // namespace stillpoint::bench

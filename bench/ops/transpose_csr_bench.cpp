@@ -47,9 +47,9 @@ bool add_case(const std::string& name, Graph (*make)()) {
   return true;
 }
 
-const bool added = add_case("sudoku", [] { return test::sudoku_graph(3); }) &&
-                   add_case("nodes:20000", [] { return test::random_graph(20000, 30, 5); }) &&
-                   add_case("nodes:300000", [] { return test::random_graph(300000, 30, 6); });
+const bool kAdded = add_case("sudoku", [] { return test::sudoku_graph(3); }) &&
+                    add_case("nodes:20000", [] { return test::random_graph(20000, 30, 5); }) &&
+                    add_case("nodes:300000", [] { return test::random_graph(300000, 30, 6); });
 
 }  // namespace
 }  // namespace stillpoint::bench

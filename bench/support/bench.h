@@ -9,7 +9,7 @@
 //             .forward = {.bytes = 12 * n, .flops = n},
 //             .backward = {.bytes = 20 * n, .flops = 2 * n}};
 //   }
-//   const bool added = bench::add("mul/4096x96", mul);
+//   const bool kAdded = bench::add("mul/4096x96", mul);
 //
 // A case is called op/what-is-special; the program appends /forward or /gradient (which is forward
 // plus backward), the device, and /cold where the caches were emptied before every call.

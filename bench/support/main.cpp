@@ -4,12 +4,12 @@
 
 #include <cstdio>
 #include <cstdlib>
-#include <fstream>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "bench/support/clock.h"
+#include "engine/build_info.h"
 #include "engine/cuda/runtime.h"
 #include "kernels/common/parallel.h"
 #include "kernels/common/simd.h"
@@ -23,13 +23,6 @@ constexpr bool kOptimised = true;
 constexpr bool kOptimised = false;
 #endif
 
-std::string processor() {
-  std::ifstream file("/proc/cpuinfo");
-  for (std::string line; std::getline(file, line);)
-    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
-  return "unknown processor";
-}
-
 std::string load_average() {
   double load[3] = {};
   if (getloadavg(load, 3) != 3) return "unknown";
@@ -39,7 +32,7 @@ std::string load_average() {
 using Facts = std::vector<std::pair<std::string, std::string>>;
 
 Facts machine() {
-  return {{"processor", processor()},
+  return {{"processor", processor_name()},
           {"instruction set", kernels::active_isa()},
           {"threads", std::to_string(kernels::num_threads())},
           {"load average", load_average()},

@@ -1,5 +1,5 @@
 # cmake -DBUILD=<build tree> -DSOURCE=<source tree> -DCOMPILER=<c++> -P install_test.cmake
-# Installs the build into an empty folder, builds the project beside this file against it and runs its program.
+# Installs the build into an empty folder, builds the project beside this file against it and runs its programs.
 set(work ${BUILD}/install_test)
 file(REMOVE_RECURSE ${work})
 
@@ -24,8 +24,13 @@ endforeach()
 run(${CMAKE_COMMAND} -S ${CMAKE_CURRENT_LIST_DIR} -B ${work}/user -G Ninja -DCMAKE_BUILD_TYPE=Release
     -DCMAKE_CXX_COMPILER=${COMPILER} -DCMAKE_PREFIX_PATH=${work}/prefix)
 run(${CMAKE_COMMAND} --build ${work}/user)
-run(${work}/user/user)
-if(NOT output STREQUAL "2 4 6 ")
-  message(FATAL_ERROR "the program printed '${output}', wanted '2 4 6 '")
-endif()
+function(expect program wanted)
+  run(${work}/user/${program})
+  if(NOT output STREQUAL wanted)
+    message(FATAL_ERROR "${program} printed '${output}', wanted '${wanted}'")
+  endif()
+endfunction()
+expect(user "2 4 6 ")
+expect(solver_user "1234341221434321")
 run(${work}/prefix/bin/stillpoint --version)
+run(${work}/prefix/bin/sudoku --help)

@@ -22,6 +22,10 @@ class StillpointTest(unittest.TestCase):
         self.assertEqual(info["threads"], 3)
         self.assertEqual(info["instruction_set"], worst)
         self.assertIn("CUDA=", info["options"])
+        self.assertIn("RACE_CHECK=", info["options"])
+        if "CUDA=ON" in info["options"]:
+            self.assertIn("nvcc", info["compiler"])
+            self.assertRegex(info["options"], r"CUDA_ARCHITECTURES=\d")
         self.assertIn("highway", info["libraries"])
         for key in ("cuda_device", "processor", "processors", "instruction_sets", "system", "compiler", "build_type"):
             self.assertTrue(info[key], key)
