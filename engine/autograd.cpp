@@ -25,13 +25,13 @@ Point point_of(const Tensor& t) {
 }
 std::shared_ptr<Node> node_of(const Tensor& t) { return AutogradAccess::impl(t)->node; }
 
-// All nodes below the roots, latest first.
-std::vector<std::shared_ptr<Node>> nodes_below(std::span<const Tensor> roots) {
+// All nodes below the roots that were recorded as `first_id` or later, latest first.
+std::vector<std::shared_ptr<Node>> nodes_below(std::span<const Tensor> roots, uint64_t first_id) {
   std::vector<std::shared_ptr<Node>> found, stack;
   std::unordered_set<const Node*> seen;
   const auto visit = [&](const Tensor& t) {
     if (!t.defined()) return;
-    if (auto node = node_of(t); node && seen.insert(node.get()).second)
+    if (auto node = node_of(t); node && node->id >= first_id && seen.insert(node.get()).second)
       stack.push_back(std::move(node));
   };
   for (const Tensor& root : roots) visit(root);
@@ -63,9 +63,11 @@ std::unordered_set<const Node*> nodes_towards(const std::vector<std::shared_ptr<
 void accumulate(Tensor& sum, const Tensor& g) { sum = sum.defined() ? ops::add(sum, g) : g; }
 
 // Sends the cotangents down the tape. With targets: returns their gradients and touches nothing
-// else. Without: adds to the grad() of every leaf.
+// else. Without: adds to the grad() of every leaf. Stays on the part of the tape that begins with
+// the node `first_id`.
 std::vector<Tensor> sweep(std::span<const Tensor> roots, std::span<const Tensor> cotangents,
-                          const std::vector<Tensor>* targets, BackwardOptions options) {
+                          const std::vector<Tensor>* targets, BackwardOptions options,
+                          uint64_t first_id = 0) {
   std::map<Point, size_t> target_index;
   std::vector<Tensor> result(targets ? targets->size() : 0);
   if (targets)
@@ -75,7 +77,7 @@ std::vector<Tensor> sweep(std::span<const Tensor> roots, std::span<const Tensor>
   std::optional<NoGrad> quiet;
   if (!options.create_graph) quiet.emplace();
 
-  const auto nodes = nodes_below(roots);
+  const auto nodes = nodes_below(roots, first_id);
   const auto useful =
       targets ? nodes_towards(nodes, target_index) : std::unordered_set<const Node*>{};
   std::unordered_map<const Node*, std::vector<Tensor>> pending;
@@ -113,7 +115,7 @@ std::vector<Tensor> sweep(std::span<const Tensor> roots, std::span<const Tensor>
       if (!gradients[k].defined() || !input.defined() || !input.requires_grad()) continue;
       check<GradientError>(gradients[k].shape() == input.shape(),
                            "{}: the gradient of input {} has shape {}, the input has {}", node->op,
-                           k, to_string(gradients[k].shape()), to_string(input.shape()));
+                           k, gradients[k].shape(), input.shape());
       deliver(input, gradients[k]);
     }
   }
@@ -140,7 +142,7 @@ void check_cotangent(const Tensor& output, const Tensor& cotangent) {
 
 void backward(const Tensor& loss, BackwardOptions options) {
   check<ShapeError>(loss.numel() == 1, "backward: wanted a loss of one element, got shape {}",
-                    to_string(loss.shape()));
+                    loss.shape());
   check<GradientError>(loss.requires_grad(),
                        "backward: the loss does not depend on anything that needs a gradient");
   const Tensor one = Tensor::full(loss.shape(), 1.0, loss.options());
@@ -154,8 +156,7 @@ std::vector<Tensor> vjp(std::span<const Tensor> outputs, std::span<const Tensor>
   for (size_t k = 0; k < outputs.size(); ++k) check_cotangent(outputs[k], cotangents[k]);
   for (const Tensor& input : inputs)
     check<GradientError>(input.requires_grad(),
-                         "vjp: an input of shape {} does not require a gradient",
-                         to_string(input.shape()));
+                         "vjp: an input of shape {} does not require a gradient", input.shape());
   const std::vector<Tensor> targets(inputs.begin(), inputs.end());
   return sweep(outputs, cotangents, &targets, options);
 }
@@ -179,15 +180,16 @@ Tensor checkpoint(const TensorFunction& f, std::vector<Tensor> inputs) {
   const std::vector<Tensor> fresh = fresh_inputs(inputs);
   const Tensor y = f(fresh);
 
-  // What f captured: every input of its nodes that was made before it ran, besides the inputs
-  // themselves.
+  // What f captured: every input of its nodes, or its result, that was made before it ran, besides
+  // the inputs themselves.
   std::map<Point, Tensor> captured;
-  for (const auto& node : nodes_below({&y, 1})) {
-    if (node->id < first_id) continue;
-    for (const Tensor& t : node->inputs)
-      if (t.defined() && t.requires_grad() && (!node_of(t) || node_of(t)->id < first_id))
-        captured.try_emplace(point_of(t), t);
-  }
+  const auto capture = [&](const Tensor& t) {
+    if (t.requires_grad() && (!node_of(t) || node_of(t)->id < first_id))
+      captured.try_emplace(point_of(t), t);
+  };
+  capture(y);
+  for (const auto& node : nodes_below({&y, 1}, first_id))
+    for (const Tensor& t : node->inputs) capture(t);
   for (const Tensor& t : fresh) captured.erase(point_of(t));
 
   std::vector<Tensor> all = inputs;
@@ -198,6 +200,7 @@ Tensor checkpoint(const TensorFunction& f, std::vector<Tensor> inputs) {
       "checkpoint", all, {y.detach()}, [f, inputs, extra, fresh_inputs](std::span<const Tensor> g) {
         check<GradientError>(!grad_enabled(), "checkpoint: has no second derivative");
         Tensor again;
+        const uint64_t first_again = autograd::next_node_id();
         const std::vector<Tensor> leaves = fresh_inputs(inputs);
         {
           const WithGrad recording;
@@ -207,7 +210,8 @@ Tensor checkpoint(const TensorFunction& f, std::vector<Tensor> inputs) {
         for (const Tensor& t : leaves)
           if (t.requires_grad()) targets.push_back(t);
         targets.insert(targets.end(), extra.begin(), extra.end());
-        const std::vector<Tensor> found = sweep({&again, 1}, {g.data(), 1}, &targets, {});
+        const std::vector<Tensor> found =
+            sweep({&again, 1}, {g.data(), 1}, &targets, {}, first_again);
         Gradients gradients;
         size_t k = 0;
         for (const Tensor& t : leaves)

@@ -96,8 +96,8 @@ Tensor vjp(const Tensor& output, const Tensor& input, const Tensor& cotangent,
 
 // f(inputs) without keeping what its backward needs: backward() runs f again. Costs one more
 // forward, saves the memory between. Chen et al., "Training deep nets with sublinear memory cost",
-// arXiv 1604.06174. f must be a pure function of its inputs and of leaves it captures (parameters);
-// captured leaves receive their gradients.
+// arXiv 1604.06174. f must be a pure function of its inputs and of tensors it captures, parameters
+// say, which receive their gradients too.
 using TensorFunction = std::function<Tensor(std::span<const Tensor>)>;
 Tensor checkpoint(const TensorFunction& f, std::vector<Tensor> inputs);
 

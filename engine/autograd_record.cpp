@@ -16,19 +16,24 @@ std::atomic<uint64_t> node_counter{1};
 
 namespace autograd {
 
-// A long tape is a long chain of owners; freeing it by plain recursion would exhaust the stack.
+// A long tape is a long chain of owners; freeing it by plain recursion would exhaust the stack. The
+// first node to go collects what the others leave. The list is not thread-local itself: a tensor in
+// static storage outlives all such objects.
 Node::~Node() {
-  thread_local std::vector<std::vector<Tensor>> orphans;
-  thread_local bool draining = false;
+  thread_local std::vector<std::vector<Tensor>>* orphans = nullptr;
   backward = nullptr;
-  orphans.push_back(std::move(inputs));
-  if (draining) return;
-  draining = true;
-  while (!orphans.empty()) {
-    const std::vector<Tensor> next = std::move(orphans.back());
-    orphans.pop_back();
+  if (orphans != nullptr) {
+    orphans->push_back(std::move(inputs));
+    return;
   }
-  draining = false;
+  std::vector<std::vector<Tensor>> list;
+  list.push_back(std::move(inputs));
+  orphans = &list;
+  while (!list.empty()) {
+    const std::vector<Tensor> next = std::move(list.back());
+    list.pop_back();
+  }
+  orphans = nullptr;
 }
 
 uint64_t next_node_id() { return node_counter.load(); }

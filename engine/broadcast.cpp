@@ -31,7 +31,7 @@ Cover cover(const Shape& small, const Shape& large, const char* op) {
   check<ShapeError>(found.has_value(),
                     "{}: shape {} does not broadcast to {}; wanted a suffix of it, or the same "
                     "with a last dimension of 1",
-                    op, to_string(small), to_string(large));
+                    op, small, large);
   return *found;
 }
 
@@ -40,7 +40,7 @@ Broadcast broadcast(const Shape& a, const Shape& b, const char* op) {
   check<ShapeError>(a_in_b || b_in_a,
                     "{}: shapes {} and {} do not broadcast; wanted equal shapes, a suffix of the "
                     "other, or the same with a last dimension of 1",
-                    op, to_string(a), to_string(b));
+                    op, a, b);
   // Shapes that differ in leading 1s only cover each other: the longer one is the result's.
   const bool a_is_larger = b_in_a && (!a_in_b || a.size() >= b.size());
   const Cover small = a_is_larger ? *b_in_a : *a_in_b;

@@ -1,8 +1,10 @@
 #include "engine/memory.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <map>
 #include <mutex>
 #include <new>
@@ -10,15 +12,7 @@
 
 #include "engine/cuda/runtime.h"
 #include "engine/error.h"
-
-#if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/asan_interface.h>
-#define STILLPOINT_POISON(p, n) __asan_poison_memory_region((p), static_cast<size_t>(n))
-#define STILLPOINT_UNPOISON(p, n) __asan_unpoison_memory_region((p), static_cast<size_t>(n))
-#else
-#define STILLPOINT_POISON(p, n) ((void)0)
-#define STILLPOINT_UNPOISON(p, n) ((void)0)
-#endif
+#include "kernels/common/sanitizer.h"
 
 namespace stillpoint {
 namespace {
@@ -31,10 +25,12 @@ constexpr int64_t kCanaryBytes = 0;
 #endif
 constexpr unsigned char kCanary = 0xC5;
 
+// Blocks without bytes are blocks too: libraries refuse null pointers.
 int64_t rounded(int64_t bytes) {
   const int64_t step = bytes < (int64_t{1} << 20) ? 512 : int64_t{1} << 16;
-  return (bytes + step - 1) / step * step;
+  return std::max<int64_t>(1, (bytes + step - 1) / step) * step;
 }
+constexpr int64_t kMostBytes = std::numeric_limits<int64_t>::max() - (int64_t{1} << 20);
 
 class Arena {
  public:
@@ -49,7 +45,7 @@ class Arena {
       p = bin.back();
       bin.pop_back();
     } else {
-      p = from_system(size);
+      p = from_system_or_cache(size);
       stats_.reserved += size;
     }
     mark_taken(p, bytes, size);
@@ -69,14 +65,7 @@ class Arena {
 
   void release_cached() {
     const std::lock_guard lock(mutex_);
-    for (auto& [size, blocks] : free_) {
-      for (void* p : blocks) {
-        STILLPOINT_UNPOISON(p, size);
-        to_system(p);
-        stats_.reserved -= size;
-      }
-      blocks.clear();
-    }
+    empty_cache();
   }
 
   MemoryStats stats() {
@@ -89,11 +78,33 @@ class Arena {
   }
 
  private:
+  // The rest holds the lock.
+
+  void empty_cache() {
+    for (auto& [size, blocks] : free_)
+      while (!blocks.empty()) {
+        void* p = blocks.back();
+        blocks.pop_back();
+        stats_.reserved -= size;
+        asan_unpoison(p, static_cast<size_t>(size));
+        to_system(p);
+      }
+  }
+  // Cached blocks of other sizes are given up before memory is said to have run out.
+  void* from_system_or_cache(int64_t size) {
+    try {
+      return from_system(size);
+    } catch (const DeviceError&) {
+      empty_cache();
+      return from_system(size);
+    }
+  }
   void* from_system(int64_t size) {
     if (device_ == Device::cuda) return cuda::allocate(size);
     void* p = std::aligned_alloc(kAlignment, static_cast<size_t>(size));
     check<DeviceError>(p != nullptr, "memory: {} bytes wanted on {}, the system has none left",
                        size, name(device_));
+    if (kCanaryBytes > 0) std::memset(p, 0xFF, static_cast<size_t>(size));
     return p;
   }
   void to_system(void* p) {
@@ -112,10 +123,10 @@ class Arena {
       cuda::take_block(p, bytes, size);
       return;
     }
-    STILLPOINT_POISON(p, size);
-    STILLPOINT_UNPOISON(p, bytes + kCanaryBytes);
+    asan_poison(p, static_cast<size_t>(size));
+    asan_unpoison(p, static_cast<size_t>(bytes + kCanaryBytes));
     std::memset(static_cast<char*>(p) + bytes, kCanary, kCanaryBytes);
-    STILLPOINT_POISON(static_cast<char*>(p) + bytes, kCanaryBytes);
+    asan_poison(static_cast<char*>(p) + bytes, static_cast<size_t>(kCanaryBytes));
   }
   void mark_returned(void* p, int64_t bytes, int64_t size) noexcept {
     if (device_ == Device::cuda) {
@@ -123,11 +134,11 @@ class Arena {
       return;
     }
     if (kCanaryBytes > 0) {
-      STILLPOINT_UNPOISON(p, size);
+      asan_unpoison(p, static_cast<size_t>(size));
       check_canary(p, bytes);
       std::memset(p, 0xFF, static_cast<size_t>(bytes));
     }
-    STILLPOINT_POISON(p, size);
+    asan_poison(p, static_cast<size_t>(size));
   }
 
   static void check_canary(const void* p, int64_t bytes) noexcept {
@@ -163,6 +174,9 @@ void release_cached_memory(Device device) { arena(device).release_cached(); }
 Block allocate(int64_t bytes, Device device) {
   check<DeviceError>(available(device), "memory: this build or machine has no {} device",
                      name(device));
+  check<DeviceError>(bytes >= 0 && bytes <= kMostBytes,
+                     "memory: {} bytes wanted on {}, wanted 0 to {}", bytes, name(device),
+                     kMostBytes);
   void* p = arena(device).take(bytes);
   return Block(p, [bytes, device](void* q) { arena(device).give_back(q, bytes); });
 }

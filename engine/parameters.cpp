@@ -6,7 +6,7 @@ void assign_tensors(const NamedTensors& to, const NamedTensors& from) {
   for (const auto& [name, t] : to) {
     const auto found = from.find(name);
     check<FormatError>(found != from.end(), "load: there is no tensor {}, wanted one of shape {}",
-                       name, to_string(t.shape()));
+                       name, t.shape());
     check_dtype(found->second, t.dtype(), "load", name.c_str());
     check_shape(found->second, t.shape(), "load", name.c_str());
   }

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "engine/error.h"
 #include "kernels/common/philox.h"
 
 namespace stillpoint {
@@ -41,7 +42,9 @@ class Philox {
     uint32_t used;
   };
   State state() const { return {seed_, stream_, counter_, used_}; }
+  // Throws FormatError on a state that no sequence can be in.
   static Philox from_state(const State& s) {
+    check<FormatError>(s.used <= 4, "random: {} words of 4 are used", s.used);
     Philox random(s.seed, s.stream);
     random.counter_ = s.counter;
     random.used_ = s.used;

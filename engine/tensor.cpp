@@ -1,6 +1,7 @@
 #include "engine/tensor.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "engine/cuda/runtime.h"
@@ -13,14 +14,13 @@ bool available(Device device) { return device == Device::cpu || cuda::device_ava
 int64_t numel(const Shape& shape) {
   int64_t n = 1;
   for (const int64_t d : shape) {
-    check<ShapeError>(d >= 0, "tensor: shape {} has a negative dimension", to_string(shape));
-    check<ShapeError>(!__builtin_mul_overflow(n, d, &n), "tensor: shape {} overflows",
-                      to_string(shape));
+    check<ShapeError>(d >= 0, "tensor: shape {} has a negative dimension", shape);
+    check<ShapeError>(!__builtin_mul_overflow(n, d, &n), "tensor: shape {} overflows", shape);
   }
   return n;
 }
 
-std::string to_string(const Shape& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
+std::string to_string(const Shape& shape) { return fmt::format("{}", shape); }
 
 // ---- making ------------------------------------------------------------------------------------
 
@@ -29,9 +29,12 @@ Tensor Tensor::empty(Shape shape, TensorOptions options) {
                    "tensor: float64 lives on the cpu only, {} was asked for", name(options.device));
   auto impl = std::make_shared<Impl>();
   impl->numel = stillpoint::numel(shape);
+  int64_t bytes = 0;
+  check<ShapeError>(!__builtin_mul_overflow(impl->numel, size_of(options.dtype), &bytes),
+                    "tensor: the bytes of shape {} overflow", shape);
   impl->shape = std::move(shape);
   impl->options = options;
-  impl->block = allocate(impl->numel * size_of(options.dtype), options.device);
+  impl->block = allocate(bytes, options.device);
   return AutogradAccess::wrap(std::move(impl));
 }
 
@@ -49,8 +52,7 @@ template <class T>
 Tensor Tensor::from(const std::vector<T>& values, Shape shape) {
   Tensor t = empty(std::move(shape), {.dtype = dtype_of<T>});
   check<ShapeError>(t.numel() == static_cast<int64_t>(values.size()),
-                    "tensor: {} values were given for shape {}", values.size(),
-                    to_string(t.shape()));
+                    "tensor: {} values were given for shape {}", values.size(), t.shape());
   std::copy(values.begin(), values.end(), t.mutable_data<T>());
   return t;
 }
@@ -64,8 +66,7 @@ const Shape& Tensor::shape() const {
 int Tensor::rank() const { return static_cast<int>(shape().size()); }
 int64_t Tensor::dim(int i) const {
   const int r = rank();
-  check<ShapeError>(i >= -r && i < r, "tensor: dimension {} of shape {} was asked for", i,
-                    to_string(shape()));
+  check<ShapeError>(i >= -r && i < r, "tensor: dimension {} of shape {} was asked for", i, shape());
   return impl_->shape[static_cast<size_t>(i < 0 ? i + r : i)];
 }
 int64_t Tensor::numel() const {
@@ -105,8 +106,8 @@ std::vector<T> Tensor::to_vector() const {
 }
 
 double Tensor::item() const {
-  check<ShapeError>(numel() == 1, "tensor: item() wants one element, shape {} has {}",
-                    to_string(shape()), numel());
+  check<ShapeError>(numel() == 1, "tensor: item() wants one element, shape {} has {}", shape(),
+                    numel());
   if (dtype() == DType::f64) return to_vector<double>()[0];
   if (dtype() == DType::i32) return to_vector<int32_t>()[0];
   return to_vector<float>()[0];
@@ -170,9 +171,9 @@ Tensor Tensor::to(DType dtype) const {
 
 Tensor Tensor::alias(Shape shape, int64_t offset) const {
   const int64_t n = stillpoint::numel(shape);
-  check<ShapeError>(offset >= 0 && offset + n <= numel(),
-                    "tensor: a view {} at element {} does not fit in {}", to_string(shape), offset,
-                    to_string(this->shape()));
+  check<ShapeError>(offset >= 0 && n <= numel() && offset <= numel() - n,
+                    "tensor: a view {} at element {} does not fit in {}", shape, offset,
+                    this->shape());
   auto impl = std::make_shared<Impl>();
   impl->block = impl_->block;
   impl->offset = impl_->offset + offset;
@@ -185,12 +186,10 @@ Tensor Tensor::alias(Shape shape, int64_t offset) const {
 void Tensor::fill(double value) {
   if (numel() == 0) return;
   if (device() == Device::cuda) {
-    if (value == 0.0) {
-      cuda::fill_bytes(static_cast<char*>(impl_->block.get()) + impl_->offset * size_of(dtype()), 0,
-                       bytes());
-    } else {
-      assign(full(shape(), value, {dtype(), Device::cpu}));
-    }
+    const uint32_t bits = dtype() == DType::i32
+                              ? std::bit_cast<uint32_t>(static_cast<int32_t>(value))
+                              : std::bit_cast<uint32_t>(static_cast<float>(value));
+    cuda::fill_words(static_cast<uint32_t*>(impl_->block.get()) + impl_->offset, bits, numel());
     return;
   }
   if (dtype() == DType::f64) {
@@ -208,14 +207,21 @@ bool Tensor::requires_grad() const {
   return defined() && (impl_->leaf_requires_grad || impl_->node != nullptr);
 }
 Tensor& Tensor::set_requires_grad(bool value) {
+  check<GradientError>(defined(), "tensor: an undefined tensor has no gradient");
   check<GradientError>(impl_->node == nullptr,
                        "tensor: requires_grad can be set on leaves only; use detach() first");
   check<GradientError>(dtype() != DType::i32, "tensor: int32 tensors have no gradient");
   impl_->leaf_requires_grad = value;
   return *this;
 }
-Tensor Tensor::grad() const { return impl_->gradient; }
-void Tensor::set_grad(Tensor gradient) { impl_->gradient = std::move(gradient); }
+Tensor Tensor::grad() const {
+  check<GradientError>(defined(), "tensor: an undefined tensor has no gradient");
+  return impl_->gradient;
+}
+void Tensor::set_grad(Tensor gradient) {
+  check<GradientError>(defined(), "tensor: an undefined tensor has no gradient");
+  impl_->gradient = std::move(gradient);
+}
 Tensor Tensor::detach() const { return alias(shape()); }
 
 // ---- checks ------------------------------------------------------------------------------------
@@ -231,8 +237,8 @@ void check_floating(const Tensor& t, const char* op, const char* what) {
 }
 void check_shape(const Tensor& t, const Shape& wanted, const char* op, const char* what) {
   check<TypeError>(t.defined(), "{}: {} is undefined", op, what);
-  check<ShapeError>(t.shape() == wanted, "{}: {} has shape {}, wanted {}", op, what,
-                    to_string(t.shape()), to_string(wanted));
+  check<ShapeError>(t.shape() == wanted, "{}: {} has shape {}, wanted {}", op, what, t.shape(),
+                    wanted);
 }
 void check_like(const Tensor& t, const Tensor& like, const char* op, const char* what) {
   check<TypeError>(t.defined(), "{}: {} is undefined", op, what);
@@ -252,3 +258,8 @@ STILLPOINT_INSTANTIATE(int32_t)
 #undef STILLPOINT_INSTANTIATE
 
 }  // namespace stillpoint
+
+fmt::appender fmt::formatter<stillpoint::Shape>::format(const stillpoint::Shape& shape,
+                                                        fmt::format_context& context) const {
+  return fmt::format_to(context.out(), "[{}]", fmt::join(shape, ", "));
+}

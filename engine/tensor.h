@@ -20,8 +20,20 @@
 namespace stillpoint {
 
 using Shape = std::vector<int64_t>;
+
+}  // namespace stillpoint
+
+// "[64, 81, 96]": messages take shapes as they are, and format them only when there is a failure.
+template <>
+struct fmt::formatter<stillpoint::Shape> {
+  constexpr auto parse(fmt::format_parse_context& context) { return context.begin(); }
+  fmt::appender format(const stillpoint::Shape& shape, fmt::format_context& context) const;
+};
+
+namespace stillpoint {
+
 int64_t numel(const Shape& shape);
-std::string to_string(const Shape& shape);  // "[64, 81, 96]"
+std::string to_string(const Shape& shape);
 
 struct TensorOptions {
   DType dtype = DType::f32;

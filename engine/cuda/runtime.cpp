@@ -6,6 +6,7 @@
 
 #include "engine/device.h"
 #include "engine/error.h"
+#include "kernels/elementwise/elementwise.h"
 
 #if defined(STILLPOINT_CUDA_EMULATED)
 #include "kernels/emulation/emulation.h"
@@ -13,13 +14,11 @@
 
 namespace stillpoint {
 
-#define STILLPOINT_CUDA_CHECK(expression)                                                   \
-  do {                                                                                      \
-    const cudaError_t stillpoint_error = (expression);                                      \
-    if (stillpoint_error != cudaSuccess)                                                    \
-      throw DeviceError(fmt::format("{}:{}: {} returned {}: {}{}", __FILE__, __LINE__,      \
-                                    #expression, cudaGetErrorName(stillpoint_error),        \
-                                    cudaGetErrorString(stillpoint_error), cuda::detail())); \
+#define STILLPOINT_CUDA_CHECK(expression)                            \
+  do {                                                               \
+    const cudaError_t stillpoint_error = (expression);               \
+    if (stillpoint_error != cudaSuccess)                             \
+      cuda::fail(stillpoint_error, #expression, __FILE__, __LINE__); \
   } while (false)
 
 namespace cuda {
@@ -33,6 +32,20 @@ std::string detail() {
 #else
   return "";
 #endif
+}
+
+// What was reported is over: left in place, it would be taken for a failure of the next launch.
+[[noreturn]] void fail_with(const std::string& message) {
+  (void)cudaGetLastError();
+  throw DeviceError(message);
+}
+
+[[noreturn]] void fail(cudaError_t error, const char* expression, const char* file, int line) {
+  cudaDeviceProp properties{};
+  const bool known = cudaGetDeviceProperties(&properties, 0) == cudaSuccess;
+  fail_with(fmt::format("{}:{}: {} on device 0 ({}) returned {}: {}{}", file, line, expression,
+                        known ? properties.name : "unknown", cudaGetErrorName(error),
+                        cudaGetErrorString(error), detail()));
 }
 
 }  // namespace
@@ -137,9 +150,8 @@ void copy_on_device(void* to, const void* from, int64_t bytes) {
       cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDeviceToDevice, stream()));
 }
 
-void fill_bytes(void* device, unsigned char value, int64_t bytes) {
-  if (bytes == 0) return;
-  STILLPOINT_CUDA_CHECK(cudaMemsetAsync(device, value, static_cast<size_t>(bytes), stream()));
+void fill_words(void* device, uint32_t value, int64_t count) {
+  check_status(kernels::cuda::fill(static_cast<uint32_t*>(device), value, count, stream()), "fill");
 }
 
 void check_status(const kernels::Status& status, const char* op) {
@@ -147,16 +159,15 @@ void check_status(const kernels::Status& status, const char* op) {
   using Source = kernels::Status::Source;
   if (status.source == Source::cuda) {
     const auto error = static_cast<cudaError_t>(status.code);
-    throw DeviceError(fmt::format("{}: {} failed with {}: {}{}", op, status.call,
-                                  cudaGetErrorName(error), cudaGetErrorString(error), detail()));
+    fail_with(fmt::format("{}: {} failed with {}: {}{}", op, status.call, cudaGetErrorName(error),
+                          cudaGetErrorString(error), detail()));
   }
   if (status.source == Source::cublas)
-    throw DeviceError(fmt::format("{}: {} failed with {}{}", op, status.call,
-                                  cublasGetStatusName(static_cast<cublasStatus_t>(status.code)),
-                                  detail()));
-  throw DeviceError(fmt::format("{}: {} failed with {}{}", op, status.call,
-                                cusparseGetErrorName(static_cast<cusparseStatus_t>(status.code)),
-                                detail()));
+    fail_with(fmt::format("{}: {} failed with {}{}", op, status.call,
+                          cublasGetStatusName(static_cast<cublasStatus_t>(status.code)), detail()));
+  fail_with(fmt::format("{}: {} failed with {}{}", op, status.call,
+                        cusparseGetErrorName(static_cast<cusparseStatus_t>(status.code)),
+                        detail()));
 }
 
 }  // namespace cuda

@@ -37,7 +37,7 @@ void copy_to_device(void* device, const void* host, int64_t bytes);
 void copy_to_host(void* host, const void* device, int64_t bytes);
 // Stream-ordered, asynchronous.
 void copy_on_device(void* to, const void* from, int64_t bytes);
-void fill_bytes(void* device, unsigned char value, int64_t bytes);
+void fill_words(void* device, uint32_t value, int64_t count);
 
 // Throws DeviceError, naming the op, the failed call and the library's own word for it, unless the
 // status is ok.

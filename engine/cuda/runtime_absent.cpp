@@ -24,7 +24,7 @@ void return_block(void*, int64_t) noexcept {}
 void copy_to_device(void*, const void*, int64_t) { absent(); }
 void copy_to_host(void*, const void*, int64_t) { absent(); }
 void copy_on_device(void*, const void*, int64_t) { absent(); }
-void fill_bytes(void*, unsigned char, int64_t) { absent(); }
+void fill_words(void*, uint32_t, int64_t) { absent(); }
 void check_status(const kernels::Status&, const char*) { absent(); }
 
 }  // namespace stillpoint::cuda

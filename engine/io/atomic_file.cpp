@@ -52,15 +52,21 @@ void AtomicFile::write(const void* bytes, size_t count) {
 
 void AtomicFile::commit() {
   if (::fsync(descriptor_) != 0) fail("cannot be synced to the disk");
-  if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail("cannot be given its name");
-  ::close(std::exchange(descriptor_, -1));
-  // The new name itself reaches the disk with its folder. File systems that cannot sync one say
-  // EINVAL.
+  // The new name itself reaches the disk with its folder, which may be closed to readers: better
+  // found out while the old file is there. File systems that cannot sync a folder say EINVAL.
   const std::string folder = folder_of(path_).string();
   const int handle = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  const bool synced = handle >= 0 && (::fsync(handle) == 0 || errno == EINVAL);
+  if (handle < 0) fail("its folder cannot be opened");
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
+    const int reason = errno;
+    ::close(handle);
+    errno = reason;
+    fail("cannot be given its name");
+  }
+  ::close(std::exchange(descriptor_, -1));
+  const bool synced = ::fsync(handle) == 0 || errno == EINVAL;
   const int reason = errno;
-  if (handle >= 0) ::close(handle);
+  ::close(handle);
   check<IoError>(synced, "{}: was written, but its folder cannot be synced: {}", path_.string(),
                  std::generic_category().message(reason));
 }

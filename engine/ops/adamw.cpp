@@ -28,26 +28,29 @@ void check_slot(const Slot& slot, const Tensor& like) {
 
 void SlotTable::set(std::span<const Slot> slots) {
   for (const Slot& slot : slots) check_slot(slot, slots.front().parameter);
-  count_ = static_cast<int64_t>(slots.size());
-  if (slots.empty()) return;
-  options_ = slots.front().parameter.options();
-  const std::vector<std::byte> before = std::exchange(bytes_, {});
-  if (options_.dtype == DType::f64) {
-    fill<double>(slots);
-  } else {
-    fill<float>(slots);
+  SlotTable next;
+  next.count_ = static_cast<int64_t>(slots.size());
+  if (!slots.empty()) {
+    next.options_ = slots.front().parameter.options();
+    if (next.options_.dtype == DType::f64) {
+      next.fill<double>(slots);
+    } else {
+      next.fill<float>(slots);
+    }
   }
-  if (options_.device == Device::cpu || bytes_ == before) return;
-  const auto size = static_cast<int64_t>(bytes_.size());
-  on_device_ = Tensor::empty({size / size_of(DType::i32)}, {DType::i32, options_.device});
-  cuda::copy_to_device(on_device_.mutable_data<int32_t>(), bytes_.data(), size);
+  next.on_device_ = next.bytes_ == bytes_ ? on_device_ : Tensor();
+  if (next.options_.device == Device::cuda && !next.on_device_) {
+    const auto size = static_cast<int64_t>(next.bytes_.size());
+    next.on_device_ = Tensor::empty({size / size_of(DType::i32)}, {DType::i32, Device::cuda});
+    cuda::copy_to_device(next.on_device_.mutable_data<int32_t>(), next.bytes_.data(), size);
+  }
+  *this = std::move(next);  // last: a table that could not be sent must not pass for one that was
 }
 
 template <class T>
 void SlotTable::fill(std::span<const Slot> slots) {
   using Entry = kernels::AdamwTensor<T>;
   const auto address = [](Tensor t) { return t ? t.mutable_data<T>() : nullptr; };
-  chunks_ = 0;
   for (const Slot& slot : slots) {
     Entry entry;
     std::memset(&entry, 0, sizeof entry);  // padding too: tables are compared as bytes

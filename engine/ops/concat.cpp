@@ -55,7 +55,7 @@ Tensor concat(const std::vector<Tensor>& parts) {
         part.rank() == first.rank() && with_last(part.shape(), 0) == with_last(first.shape(), 0),
         "concat: a part has shape {}, the first has {}; wanted the same but for the "
         "last dimension",
-        to_string(part.shape()), to_string(first.shape()));
+        part.shape(), first.shape());
     total += part.dim(-1);
   }
   Tensor out = Tensor::empty(with_last(first.shape(), total), first.options());
@@ -78,8 +78,7 @@ Tensor columns(const Tensor& x, int64_t begin, int64_t length) {
   check_floating(x, "columns", "x");
   check<ShapeError>(x.rank() > 0, "columns: x has no dimension to take columns of");
   check<ShapeError>(begin >= 0 && length >= 0 && length <= x.dim(-1) && begin <= x.dim(-1) - length,
-                    "columns: [{}, {} + {}) of shape {}", begin, begin, length,
-                    to_string(x.shape()));
+                    "columns: [{}, {} + {}) of shape {}", begin, begin, length, x.shape());
   Tensor out = Tensor::empty(with_last(x.shape(), length), x.options());
   copy_columns(x, begin, out, 0, length);
   return record("columns", {x}, out, [begin, total = x.dim(-1)](const Tensor& g) -> Gradients {

@@ -16,7 +16,7 @@ void check_inputs(const Tensor& table, const Tensor& indices) {
                    "embedding: indices are on {}, the table on {}", name(indices.device()),
                    name(table.device()));
   check<ShapeError>(table.rank() == 2, "embedding: table has shape {}, wanted [entries, channels]",
-                    to_string(table.shape()));
+                    table.shape());
   if (indices.device() != Device::cpu) return;
   const int32_t* begin = indices.data<int32_t>();
   const int32_t* end = begin + indices.numel();

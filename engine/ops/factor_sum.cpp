@@ -11,7 +11,7 @@ namespace {
 Tensor sum_rows(const char* op, const Tensor& x, const Graph& pattern) {
   check_floating(x, op, "x");
   check<ShapeError>(x.rank() == 3 && x.dim(1) == pattern.cols(),
-                    "{}: x has shape {}, wanted [batch, {}, channels]", op, to_string(x.shape()),
+                    "{}: x has shape {}, wanted [batch, {}, channels]", op, x.shape(),
                     pattern.cols());
   check<TypeError>(pattern.device() == x.device(), "{}: the graph is on {}, x is on {}", op,
                    name(pattern.device()), name(x.device()));

@@ -73,8 +73,7 @@ Tensor matmul(const Tensor& a, const Tensor& b, Transpose transpose_a, Transpose
   check_floating(a, "matmul", "a");
   check_like(b, a, "matmul", "b");
   check<ShapeError>(a.rank() == 2 && b.rank() == 2,
-                    "matmul: a has shape {} and b {}, wanted two matrices", to_string(a.shape()),
-                    to_string(b.shape()));
+                    "matmul: a has shape {} and b {}, wanted two matrices", a.shape(), b.shape());
   const Size sa = size_of(a, transpose_a), sb = size_of(b, transpose_b);
   check<ShapeError>(sa.columns == sb.rows,
                     "matmul: a is [{}, {}] and b is [{}, {}] (after transposing); a's columns must "
@@ -101,7 +100,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, Activat
   check_like(weight, x, "linear", "weight");
   check<ShapeError>(x.rank() >= 1 && weight.rank() == 2 && x.dim(-1) == weight.dim(1),
                     "linear: x has shape {} and weight {}, wanted [..., in] and [out, in]",
-                    to_string(x.shape()), to_string(weight.shape()));
+                    x.shape(), weight.shape());
   if (bias) {
     check_like(bias, x, "linear", "bias");
     check_shape(bias, {weight.dim(0)}, "linear", "bias");

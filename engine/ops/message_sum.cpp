@@ -12,8 +12,8 @@ void check_inputs(const Tensor& a, const Tensor& c, const Graph& graph) {
   check_like(c, a, "message_sum", "c");
   check<ShapeError>(
       a.rank() == 3 && a.dim(1) == graph.rows(),
-      "message_sum: a has shape {}, wanted [batch, {}, channels] for a graph of {} rows",
-      to_string(a.shape()), graph.rows(), graph.rows());
+      "message_sum: a has shape {}, wanted [batch, {}, channels] for a graph of {} rows", a.shape(),
+      graph.rows(), graph.rows());
   check_shape(c, {a.dim(0), graph.cols(), a.dim(2)}, "message_sum", "c");
   check<TypeError>(graph.device() == a.device(),
                    "message_sum: the graph is on {}, its inputs are on {}", name(graph.device()),

@@ -1,5 +1,7 @@
 #include "kernels/reductions/reductions.h"
 
+#include <limits>
+
 #include "engine/broadcast.h"
 #include "engine/dispatch.h"
 #include "engine/ops.h"
@@ -58,7 +60,7 @@ Reduction over_dimension(const Tensor& x, int dim, KeepDim keep, const char* op)
   check_floating(x, op, "x");
   const int rank = x.rank();
   check<ShapeError>(dim >= -rank && dim < rank, "{}: dimension {} of shape {} was asked for", op,
-                    dim, to_string(x.shape()));
+                    dim, x.shape());
   const auto at = x.shape().begin() + (dim < 0 ? dim + rank : dim);
   const Shape before(x.shape().begin(), at), after(at + 1, x.shape().end());
   Reduction r{{numel(before), *at, numel(after)}, before};
@@ -95,7 +97,7 @@ Tensor sum(const Tensor& x) {
 
 Tensor mean(const Tensor& x) {
   check_floating(x, "mean", "x");
-  check<ShapeError>(x.numel() > 0, "mean: shape {} has no elements", to_string(x.shape()));
+  check<ShapeError>(x.numel() > 0, "mean: shape {} has no elements", x.shape());
   return reduce_sum(x, {1, x.numel(), 1}, {}, 1.0 / static_cast<double>(x.numel()));
 }
 
@@ -106,15 +108,16 @@ Tensor sum(const Tensor& x, int dim, KeepDim keep) {
 
 Tensor mean(const Tensor& x, int dim, KeepDim keep) {
   Reduction r = over_dimension(x, dim, keep, "mean");
-  check<ShapeError>(r.view.n > 0, "mean: dimension {} of shape {} is empty", dim,
-                    to_string(x.shape()));
+  check<ShapeError>(r.view.n > 0, "mean: dimension {} of shape {} is empty", dim, x.shape());
   return reduce_sum(x, r.view, std::move(r.shape), 1.0 / static_cast<double>(r.view.n));
 }
 
 Tensor max(const Tensor& x, int dim, KeepDim keep) {
   Reduction r = over_dimension(x, dim, keep, "max");
-  check<ShapeError>(r.view.n > 0, "max: dimension {} of shape {} is empty", dim,
-                    to_string(x.shape()));
+  check<ShapeError>(r.view.n > 0, "max: dimension {} of shape {} is empty", dim, x.shape());
+  check<ShapeError>(r.view.n <= std::numeric_limits<int32_t>::max(),
+                    "max: dimension {} of shape {}, wanted up to {} elements", dim, x.shape(),
+                    std::numeric_limits<int32_t>::max());
   Tensor out = Tensor::empty(r.shape, x.options());
   Tensor index = Tensor::empty(r.shape, {DType::i32, x.device()});
   STILLPOINT_DISPATCH(reduce_max, x, ([&]<class T>() {

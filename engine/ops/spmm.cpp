@@ -83,7 +83,7 @@ Tensor spmm(const Tensor& values, const Tensor& x, const Graph& graph, SpmmBacke
   check_floating(x, "spmm", "x");
   check<ShapeError>(x.rank() == 3 && x.dim(1) == graph.cols(),
                     "spmm: x has shape {}, wanted [batch, {}, channels] for a graph of {} columns",
-                    to_string(x.shape()), graph.cols(), graph.cols());
+                    x.shape(), graph.cols(), graph.cols());
   check<TypeError>(graph.device() == x.device(), "spmm: the graph is on {}, x is on {}",
                    name(graph.device()), name(x.device()));
   if (backend == SpmmBackend::library) {

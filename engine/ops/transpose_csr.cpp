@@ -30,7 +30,7 @@ CsrTranspose transpose_csr(const Tensor& offsets, const Tensor& indices, int64_t
   check<ShapeError>(offsets.rank() == 1 && offsets.numel() > 0 && indices.rank() == 1,
                     "transpose_csr: offsets have shape {} and indices {}, wanted [rows + 1] and "
                     "[entries]",
-                    to_string(offsets.shape()), to_string(indices.shape()));
+                    offsets.shape(), indices.shape());
   check<ShapeError>(cols >= 0 && cols < kMost && indices.numel() <= kMost,
                     "transpose_csr: {} columns and {} entries, wanted fewer than 2^31", cols,
                     indices.numel());

@@ -28,12 +28,12 @@ Tensor reshape(const Tensor& x, Shape shape) {
     *unknown = 1;
     const int64_t known = numel(shape);
     check<ShapeError>(known > 0 && x.numel() % known == 0,
-                      "reshape: {} elements of shape {} do not fill {}", x.numel(),
-                      to_string(x.shape()), to_string(asked));
+                      "reshape: {} elements of shape {} do not fill {}", x.numel(), x.shape(),
+                      asked);
     *unknown = x.numel() / known;
   }
   check<ShapeError>(numel(shape) == x.numel(), "reshape: {} elements of shape {} do not fill {}",
-                    x.numel(), to_string(x.shape()), to_string(asked));
+                    x.numel(), x.shape(), asked);
   return record(
       "reshape", {x}, x.alias(std::move(shape)),
       [before = x.shape()](const Tensor& g) -> Gradients { return {reshape(g, before)}; });
@@ -42,7 +42,7 @@ Tensor reshape(const Tensor& x, Shape shape) {
 Tensor rows(const Tensor& x, int64_t begin, int64_t length) {
   check<ShapeError>(x.rank() > 0, "rows: x has no dimension to take rows of");
   check<ShapeError>(begin >= 0 && length >= 0 && length <= x.dim(0) && begin <= x.dim(0) - length,
-                    "rows: [{}, {} + {}) of shape {}", begin, begin, length, to_string(x.shape()));
+                    "rows: [{}, {} + {}) of shape {}", begin, begin, length, x.shape());
   Shape shape = x.shape();
   shape[0] = length;
   const int64_t row = x.dim(0) == 0 ? 0 : x.numel() / x.dim(0);

@@ -1,7 +1,12 @@
 #include "engine/optim/adamw.h"
 
 #include <algorithm>
+#include <limits>
+#include <map>
+#include <string>
 #include <utility>
+
+#include "engine/tensor_impl.h"
 
 namespace stillpoint::optim {
 namespace {
@@ -20,6 +25,13 @@ void check_options(const AdamWOptions& o) {
                      o.average_decay.value_or(0));
 }
 
+const void* address_of(const Tensor& t) {
+  const Tensor::Impl* impl = AutogradAccess::impl(t);
+  return static_cast<const char*>(impl->block.get()) + impl->offset * size_of(t.dtype());
+}
+
+constexpr int32_t kMostSteps = std::numeric_limits<int32_t>::max();
+
 }  // namespace
 
 AdamW::AdamW(NamedTensors parameters, AdamWOptions options)
@@ -27,8 +39,16 @@ AdamW::AdamW(NamedTensors parameters, AdamWOptions options)
       options_(options),
       step_(Tensor::zeros({}, {.dtype = DType::i32})) {
   check_options(options_);
+  std::map<const void*, std::string> seen;
   for (const auto& [name, p] : parameters_) {
     check<OptionError>(p.requires_grad(), "AdamW: {} does not require a gradient", name);
+    check<OptionError>(AutogradAccess::impl(p)->node == nullptr,
+                       "AdamW: {} is the result of an op, wanted a leaf", name);
+    if (p.numel() > 0) {  // two entries for one address would be updated at once
+      const auto [first, fresh] = seen.try_emplace(address_of(p), name);
+      check<OptionError>(fresh, "AdamW: {} and {} are the same tensor; give it once", name,
+                         first->second);
+    }
     const bool decays = options_.decay == Decay::all || p.rank() >= 2;
     slots_.push_back({.parameter = p.detach(),
                       .gradient = {},
@@ -40,6 +60,8 @@ AdamW::AdamW(NamedTensors parameters, AdamWOptions options)
 }
 
 void AdamW::step() {
+  check<OptionError>(steps() < kMostSteps, "AdamW: {} steps were made, more cannot be counted",
+                     steps());
   std::vector<Slot> active;
   size_t index = 0;
   for (const auto& [name, p] : parameters_) {
@@ -85,6 +107,18 @@ NamedTensors AdamW::state() const {
   return all;
 }
 
+void AdamW::load_state(const NamedTensors& from) {
+  if (const auto saved = from.find("optim.step"); saved != from.end()) {
+    const Tensor& step = saved->second;
+    check_dtype(step, DType::i32, "load", "optim.step");
+    check_shape(step, step_.shape(), "load", "optim.step");
+    const double count = step.item();
+    check<FormatError>(count >= 0 && count < kMostSteps,
+                       "load: optim.step is {}, wanted 0 to less than {}", count, kMostSteps);
+  }
+  assign_tensors(state(), from);
+}
+
 NamedTensors AdamW::averages() const {
   NamedTensors all;
   size_t index = 0;
@@ -93,18 +127,31 @@ NamedTensors AdamW::averages() const {
   return all;
 }
 
-AveragedParameters::AveragedParameters(const AdamW& optimiser) {
+AveragedParameters::AveragedParameters(const AdamW& optimiser) : parameters_(optimiser.averages()) {
   const NamedTensors averages = optimiser.averages();
-  for (const auto& [name, average] : averages) {
-    Tensor p = optimiser.parameters().at(name);
+  for (auto& [name, p] : parameters_) {
+    p = optimiser.parameters().at(name);
     own_values_[name] = p.detach().clone();
-    parameters_[name] = p;
-    p.assign(average);
+  }
+  // All memory is there: from here on only a device that has stopped working can fail.
+  try {
+    for (auto& [name, p] : parameters_) p.assign(averages.at(name));
+  } catch (...) {
+    restore();
+    throw;
   }
 }
 
-AveragedParameters::~AveragedParameters() {
-  for (auto& [name, p] : parameters_) p.assign(own_values_.at(name));
+AveragedParameters::~AveragedParameters() { restore(); }
+
+void AveragedParameters::restore() noexcept {
+  for (auto& [name, p] : parameters_) {
+    try {
+      p.assign(own_values_.at(name));
+    } catch (const DeviceError&) {
+      // The device and all that it held are lost, and every later use of it says so.
+    }
+  }
 }
 
 }  // namespace stillpoint::optim

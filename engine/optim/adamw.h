@@ -39,7 +39,8 @@ struct AdamWOptions {
 class AdamW {
  public:
   // Parameters are leaves that require a gradient, all of one dtype and device. Throws OptionError
-  // on options outside their range or parameters that are none.
+  // on options outside their range, parameters that are none, and one given twice (tied weights
+  // have one name).
   explicit AdamW(NamedTensors parameters, AdamWOptions options = {});
 
   // One step with the gradients that are there; parameters without one stay. Then forgets them.
@@ -55,9 +56,9 @@ class AdamW {
 
   // What a checkpoint keeps besides the parameters: "optim.step", "optim.first.NAME",
   // "optim.second.NAME" and, with averages, "optim.average.NAME". These are handles: assign to
-  // them, or use load_state.
+  // them, or use load_state, which throws FormatError on a number of steps that cannot be.
   NamedTensors state() const;
-  void load_state(const NamedTensors& from) { assign_tensors(state(), from); }
+  void load_state(const NamedTensors& from);
   // The averaged parameters by the parameters' names; empty without average_decay.
   NamedTensors averages() const;
 
@@ -73,7 +74,7 @@ class AdamW {
 };
 
 // While one of these lives, the parameters have their averaged values; then their own again.
-// Changes nothing for an optimiser without averages.
+// Changes nothing for an optimiser without averages, nor when the constructor throws.
 class AveragedParameters {
  public:
   explicit AveragedParameters(const AdamW& optimiser);
@@ -82,6 +83,8 @@ class AveragedParameters {
   AveragedParameters& operator=(const AveragedParameters&) = delete;
 
  private:
+  void restore() noexcept;
+
   NamedTensors parameters_, own_values_;
 };
 

@@ -51,6 +51,7 @@ Status launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, 
     Status result{code};
     if (code != cudaSuccess) {
       (void)cudaFuncGetName(&result.call, reinterpret_cast<const void*>(kernel));
+      (void)cudaGetLastError();  // reported here: not to be taken for a failure of the next launch
     }
     return result;
   };

@@ -74,7 +74,16 @@ Status launch_binary(const BinaryArgs<float>& args, Stream stream) {
   });
 }
 
+__global__ void __launch_bounds__(kThreads) fill_kernel(uint32_t* out, uint32_t value, int64_t n) {
+  for (int64_t i = global_thread(); i < n; i += grid_threads()) out[i] = value;
+}
+
 }  // namespace
+
+Status fill(uint32_t* out, uint32_t value, int64_t n, Stream stream) {
+  if (n == 0) return {};
+  return launch(fill_kernel, blocks_for(n, kThreads), kThreads, 0, stream, out, value, n);
+}
 
 Status unary(const UnaryArgs<float>& args, Stream stream) {
   if (args.n == 0) return {};

@@ -60,6 +60,8 @@ void binary(const BinaryArgs<float>& args);
 namespace cuda {
 Status unary(const UnaryArgs<float>& args, Stream stream);
 Status binary(const BinaryArgs<float>& args, Stream stream);
+// out[i] = value: float32 and int32 alike, as their 32 bits. The CPU has std::fill.
+Status fill(uint32_t* out, uint32_t value, int64_t n, Stream stream);
 }  // namespace cuda
 
 }  // namespace stillpoint::kernels

@@ -8,9 +8,9 @@
 #include <cstring>
 #include <string>
 
+#include "kernels/common/sanitizer.h"
 #include "kernels/emulation/block.h"
 #include "kernels/emulation/heap.h"
-#include "kernels/emulation/sanitizer.h"
 
 namespace stillpoint::emulation {
 namespace {

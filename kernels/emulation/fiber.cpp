@@ -7,7 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 
-#include "kernels/emulation/sanitizer.h"
+#include "kernels/common/sanitizer.h"
 
 namespace stillpoint::emulation {
 namespace {

@@ -10,10 +10,10 @@
 #include <map>
 #include <vector>
 
+#include "kernels/common/sanitizer.h"
 #include "kernels/emulation/emulation.h"
 #include "kernels/emulation/race.h"
 #include "kernels/emulation/red_zone.h"
-#include "kernels/emulation/sanitizer.h"
 
 namespace stillpoint::emulation {
 namespace {

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/emulation/sanitizer.h"
+#include "kernels/common/sanitizer.h"
 
 namespace stillpoint::emulation {
 

@@ -4,10 +4,10 @@
 #include <cstring>
 #include <vector>
 
+#include "kernels/common/sanitizer.h"
 #include "kernels/emulation/block.h"
 #include "kernels/emulation/race.h"
 #include "kernels/emulation/red_zone.h"
-#include "kernels/emulation/sanitizer.h"
 
 namespace stillpoint::emulation {
 namespace {

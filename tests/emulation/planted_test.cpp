@@ -5,7 +5,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "kernels/emulation/sanitizer.h"
+#include "kernels/common/sanitizer.h"
 #include "tests/emulation/planted_device.h"
 
 namespace {

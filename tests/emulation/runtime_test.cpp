@@ -8,8 +8,8 @@
 #include <functional>
 #include <vector>
 
+#include "kernels/common/sanitizer.h"
 #include "kernels/emulation/emulation.h"
-#include "kernels/emulation/sanitizer.h"
 #include "tests/emulation/planted_device.h"
 
 namespace {

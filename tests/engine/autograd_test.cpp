@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
 
 #include "engine/gradcheck.h"
 #include "engine/memory.h"
@@ -134,6 +135,17 @@ TEST(Autograd, LongTapesNeedNoDeepStack) {
   EXPECT_EQ(x.grad().item(), 1);
 }
 
+// Thread-local objects are destroyed before static ones: a tape may outlive them.
+TEST(AutogradDeathTest, StaticTensorsMayHaveAHistory) {
+  EXPECT_EXIT(
+      {
+        static const Tensor kept = ops::square(ops::square(leaf({1})));
+        { const Tensor freed = ops::square(leaf({1})); }
+        std::exit(kept.requires_grad() ? 0 : 1);
+      },
+      testing::ExitedWithCode(0), "");
+}
+
 TEST(Autograd, UndifferentiableSaysSo) {
   const Tensor x = leaf({1});
   const Tensor y = record_undifferentiable("some_backward", {x}, x.clone());
@@ -178,6 +190,38 @@ TEST(Checkpoint, SameGradientsForInputsParametersAndCapturedTensors) {
     return all;
   };
   EXPECT_EQ(run(true), run(false));
+}
+
+// What f captured may depend on each other: the tape above f is not f's to walk.
+TEST(Checkpoint, CapturedTensorsThatDependOnEachOther) {
+  const auto run = [](bool checkpointed) {
+    const Tensor x = leaf({0.3, -0.2}), u = leaf({2, 3});
+    const Tensor c = ops::square(u), d = ops::tanh(c);
+    const TensorFunction f = [&](std::span<const Tensor> in) {
+      return ops::mul(ops::mul(in[0], u), ops::mul(c, d));
+    };
+    const Tensor y = checkpointed ? checkpoint(f, {x}) : f(std::span(&x, 1));
+    backward(ops::sum(ops::add(y, d)));
+    std::vector<double> all = x.grad().to_vector<double>();
+    for (const double g : u.grad().to_vector<double>()) all.push_back(g);
+    return all;
+  };
+  const std::vector<double> got = run(true), wanted = run(false);
+  ASSERT_EQ(got.size(), wanted.size());
+  for (size_t k = 0; k < got.size(); ++k) EXPECT_DOUBLE_EQ(got[k], wanted[k]) << k;
+}
+
+TEST(Checkpoint, FunctionMayReturnWhatItWasGivenOrCaptured) {
+  const Tensor x = leaf({0.5}), u = leaf({3}), c = ops::square(u);
+  const auto gradient_of = [&](const TensorFunction& f, const Tensor& of) {
+    const Tensor y = checkpoint(f, {x});
+    EXPECT_TRUE(y.requires_grad());
+    return vjp(y, of, Tensor::full({1}, 5, {.dtype = DType::f64}), {.retain_graph = true}).item();
+  };
+  EXPECT_EQ(gradient_of([](std::span<const Tensor> in) { return in[0]; }, x), 5);
+  EXPECT_EQ(gradient_of([&](std::span<const Tensor>) { return u; }, u), 5);
+  EXPECT_EQ(gradient_of([&](std::span<const Tensor>) { return c; }, c), 5);
+  EXPECT_EQ(gradient_of([&](std::span<const Tensor>) { return c; }, u), 30);
 }
 
 TEST(Checkpoint, KeepsOneSegmentAtATime) {

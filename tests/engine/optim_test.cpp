@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 
 #include <cmath>
+#include <limits>
 
 #include "engine/ops.h"
 #include "engine/optim/adamw.h"
@@ -115,6 +116,30 @@ TEST(AdamW, RefusesWrongOptions) {
   EXPECT_THROW(make({.clip_norm = 0.0}), OptionError);
   EXPECT_THROW(make({.average_decay = 1.0}), OptionError);
   EXPECT_THROW(AdamW({{"p", Tensor::zeros({1})}}), OptionError);
+}
+
+TEST(AdamW, RefusesTensorsItCannotTrain) {
+  const Tensor p = leaf({1, 2}), none = leaf({});
+  const auto tied = [&] { AdamW({{"first", p}, {"second", p}}); };
+  EXPECT_THAT(tied, testing::ThrowsMessage<OptionError>(testing::HasSubstr("second and first")));
+  EXPECT_THROW(AdamW({{"p", ops::square(p)}}), OptionError);
+  EXPECT_NO_THROW(AdamW({{"first", none}, {"second", none}}));
+}
+
+TEST(AdamW, RefusesForgedSteps) {
+  const Tensor p = leaf({1});
+  AdamW optimiser({{"p", p}});
+  NamedTensors saved;
+  for (const auto& [key, t] : optimiser.state()) saved[key] = t.clone();
+  for (const int32_t step : {-1, std::numeric_limits<int32_t>::max()}) {
+    saved["optim.step"] = Tensor::from<int32_t>({step}, {});
+    EXPECT_THROW(optimiser.load_state(saved), FormatError) << step;
+    EXPECT_EQ(optimiser.steps(), 0);
+  }
+  saved["optim.step"] = Tensor::from<int32_t>({std::numeric_limits<int32_t>::max() - 1}, {});
+  optimiser.load_state(saved);
+  descend(optimiser, p);
+  EXPECT_THROW(descend(optimiser, p), OptionError);
 }
 
 TEST(Schedule, RisesAndFalls) {

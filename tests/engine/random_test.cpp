@@ -6,6 +6,8 @@
 #include <array>
 #include <vector>
 
+#include "engine/error.h"
+
 namespace stillpoint {
 namespace {
 
@@ -31,6 +33,13 @@ TEST(Philox, StateRoundTripGoesOnWhereItWas) {
     for (int k = 0; k < 10; ++k) ASSERT_EQ(copy.bits(), original.bits()) << used;
     (void)random.bits();
   }
+}
+
+TEST(Philox, RefusesForgedStates) {
+  EXPECT_THROW((void)Philox::from_state({.seed = 1, .stream = 0, .counter = 1, .used = 5}),
+               FormatError);
+  EXPECT_THROW((void)Philox::from_state({.seed = 1, .stream = 0, .counter = 1, .used = ~0u}),
+               FormatError);
 }
 
 TEST(Philox, ReservedCountersAreNotDrawnAgain) {

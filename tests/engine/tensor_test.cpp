@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <vector>
 
 #include "engine/ops.h"
@@ -74,6 +75,8 @@ TEST(Tensor, AliasesStayWithinBounds) {
   EXPECT_THAT(t.alias({2, 2}, 1).to_vector<float>(), ElementsAre(1, 2, 3, 4));
   EXPECT_THROW((void)t.alias({4}, 3), ShapeError);
   EXPECT_THROW((void)t.alias({1}, -1), ShapeError);
+  EXPECT_THROW((void)t.alias({1}, std::numeric_limits<int64_t>::max()), ShapeError);
+  EXPECT_THROW((void)t.alias({std::numeric_limits<int64_t>::max()}, 1), ShapeError);
 }
 
 TEST(Tensor, ErrorsSayWhatWasGivenAndWanted) {
@@ -93,7 +96,11 @@ TEST(Tensor, ErrorsSayWhatWasGivenAndWanted) {
       ThrowsMessage<ShapeError>(HasSubstr("dimension 2 of shape [2, 3]")));
   EXPECT_THROW((void)Tensor::zeros({-1}), ShapeError);
   EXPECT_THROW((void)Tensor::zeros({int64_t{1} << 40, int64_t{1} << 40}), ShapeError);
+  EXPECT_THROW((void)Tensor::empty({int64_t{1} << 62}), ShapeError);  // bytes that overflow
   EXPECT_THROW((void)Tensor().shape(), ShapeError);
+  EXPECT_THROW((void)Tensor().grad(), GradientError);
+  EXPECT_THROW(Tensor().set_grad({}), GradientError);
+  EXPECT_THROW(Tensor().set_requires_grad(), GradientError);
   EXPECT_THROW((void)Tensor::zeros({2}).assign(Tensor::zeros({3})), ShapeError);
 }
 

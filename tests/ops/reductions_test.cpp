@@ -113,6 +113,12 @@ TEST(Reductions, NotFinite) {
   check_op("reductions", cases);
 }
 
+TEST(Reductions, MaxTakesDimensionsThatItsIndicesCanName) {
+  const int64_t most = std::numeric_limits<int32_t>::max();
+  EXPECT_NO_THROW(ops::max(Tensor::empty({most, 0}), 0));
+  EXPECT_THROW(ops::max(Tensor::empty({most + 1, 0}), 0), ShapeError);
+}
+
 TEST(Reductions, ByHand) {
   const Tensor x = Tensor::from<float>({1, 5, 5, 2, -1, 4}, {2, 3});
   const auto values = [](const Tensor& t) { return t.to_vector<float>(); };

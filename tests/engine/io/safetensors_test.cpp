@@ -332,6 +332,31 @@ TEST(Safetensors, FailedWriteLeavesTheOldFile) {
   EXPECT_THAT(folder.names(), testing::ElementsAre("a"));
 }
 
+// Whoever may not read the folder cannot sync it: refused while the old file is still there. In a
+// process of its own, because root may read everything.
+TEST(SafetensorsDeathTest, FolderThatCannotBeReadKeepsTheOldFile) {
+  const Folder folder;
+  save_safetensors(folder / "a", some_tensors());
+  const std::string before = contents(folder / "a");
+  std::filesystem::permissions(folder / "", std::filesystem::perms{0333});
+  EXPECT_EXIT(
+      {
+        constexpr uid_t kNobody = 65534;
+        if (::geteuid() == 0) (void)::seteuid(kNobody);
+        try {
+          save_safetensors(folder / "a", {{"other", Tensor::zeros({3})}});
+        } catch (const IoError& e) {
+          std::fputs(e.what(), stderr);
+          std::_Exit(1);
+        }
+        std::_Exit(0);
+      },
+      testing::ExitedWithCode(1), "its folder cannot be opened: Permission denied");
+  std::filesystem::permissions(folder / "", std::filesystem::perms{0700});
+  EXPECT_EQ(contents(folder / "a"), before);
+  EXPECT_THAT(folder.names(), testing::ElementsAre("a"));
+}
+
 TEST(SafetensorsDeathTest, KilledWriteLeavesTheOldFile) {
   const Folder folder;
   save_safetensors(folder / "a", some_tensors());

@@ -17,7 +17,7 @@
 #include <sanitizer/common_interface_defs.h>
 #endif
 
-namespace stillpoint::emulation {
+namespace stillpoint {
 
 inline void asan_poison([[maybe_unused]] const void* address, [[maybe_unused]] size_t bytes) {
 #ifdef STILLPOINT_ASAN
@@ -31,4 +31,4 @@ inline void asan_unpoison([[maybe_unused]] const void* address, [[maybe_unused]]
 #endif
 }
 
-}  // namespace stillpoint::emulation
+}  // namespace stillpoint
