@@ -11,6 +11,10 @@ std::atomic<int64_t> started[3];
 
 KernelCounts kernel_counts() { return {started[0].load(), started[1].load(), started[2].load()}; }
 
+int64_t rows_of(const Tensor& t) {
+  return numel({t.shape().begin(), t.shape().end() - (t.rank() > 0 ? 1 : 0)});
+}
+
 namespace detail {
 
 Backend backend_of(const Tensor& t) {

@@ -17,6 +17,9 @@ struct KernelCounts {
 };
 KernelCounts kernel_counts();  // kernels started by ops so far, per backend
 
+// A tensor [..., channels] as kernels over rows see it: the product of all dimensions but the last.
+int64_t rows_of(const Tensor& t);
+
 namespace detail {
 enum class Backend : uint8_t { reference, cpu, cuda };
 Backend backend_of(const Tensor& t);  // and counts one kernel

@@ -86,7 +86,8 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {},
 // ---- cross_entropy -----------------------------------------------------------------------------
 
 // Mean over the rows of -log softmax(logits)[target]: logits [..., C], targets [...] int32 in [0,
-// C) -> []. A negative target leaves its row out; with no row left the loss is 0.
+// C) -> []. A negative target leaves its row out; with no row left the loss is 0. A target of C or
+// more throws OptionError on the CPU; on CUDA it makes the loss and the gradient of its row NaN.
 Tensor cross_entropy(const Tensor& logits, const Tensor& targets);
 // softmax over the last dimension.
 Tensor softmax(const Tensor& x);

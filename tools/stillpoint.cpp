@@ -25,6 +25,13 @@ std::string operating_system() {
   return fmt::format("{} {} {}", name.sysname, name.release, name.machine);
 }
 
+std::string instruction_set() {
+  const std::string ignored = stillpoint::kernels::ignored_isa();
+  const std::string note =
+      ignored.empty() ? "" : fmt::format(" (STILLPOINT_ISA={} is not available)", ignored);
+  return stillpoint::kernels::active_isa() + note;
+}
+
 Json info() {
   const stillpoint::BuildInfo build = stillpoint::build_info();
   Json libraries = Json::object();
@@ -34,7 +41,7 @@ Json info() {
           {"processor", stillpoint::processor_name()},
           {"processors", std::thread::hardware_concurrency()},
           {"threads", stillpoint::kernels::num_threads()},
-          {"instruction_set", stillpoint::kernels::active_isa()},
+          {"instruction_set", instruction_set()},
           {"instruction_sets", stillpoint::kernels::available_isas()},
           {"system", operating_system()},
           {"compiler", build.compiler},

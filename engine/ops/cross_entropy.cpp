@@ -5,16 +5,11 @@
 
 #include "engine/dispatch.h"
 #include "engine/ops.h"
+#include "engine/ops/activation.h"
 #include "kernels/cross_entropy/cross_entropy_reference.h"
 
 namespace stillpoint::ops {
 namespace {
-
-int64_t rows_of(const Tensor& x) {
-  int64_t rows = 1;
-  for (int k = 0; k + 1 < x.rank(); ++k) rows *= x.dim(k);
-  return rows;
-}
 
 // What the forward leaves for the backward besides the logits.
 struct Saved {
@@ -39,16 +34,18 @@ Tensor fused_backward(const Tensor& g, const Tensor& logits, const Saved& saved)
 
 // g scale (softmax(logits) - onehot) from ops, for second derivatives. The backward kernel itself
 // gives the constants: with log_sum = inf all probabilities are 0, and what is left is -scale
-// onehot.
+// onehot, 0 in rows left out, NaN where log_sum is NaN.
 Tensor composed_backward(const Tensor& g, const Tensor& logits, const Saved& saved) {
   const double infinity = std::numeric_limits<double>::infinity();
   Saved certain = saved;
-  certain.log_sum = Tensor::full(saved.log_sum.shape(), infinity, logits.options());
+  certain.log_sum = affine(saved.log_sum, 1.0, infinity);
   const Tensor one = Tensor::full({}, 1.0, logits.options());
   const Tensor onehot =
       neg(fused_backward(one, Tensor::zeros(logits.shape(), logits.options()), certain));
   const Tensor weight = sum(onehot, -1, KeepDim::yes);  // scale, or 0 for rows left out
-  return mul(sub(mul(softmax(logits), weight), onehot), g);
+  // Rows left out may hold anything: they count as zeros.
+  const Tensor kept = relu_backward(logits, weight);
+  return mul(sub(mul(softmax(kept), weight), onehot), g);
 }
 
 void check_targets(const Tensor& logits, const Tensor& targets) {

@@ -31,14 +31,15 @@ void check_inputs(const Tensor& table, const Tensor& indices) {
 Tensor embedding_backward(const Tensor& g, const Tensor& indices, const Shape& table_shape) {
   Tensor dtable = Tensor::empty(table_shape, g.options());
   const int64_t entries = table_shape[0], count = indices.numel();
-  Tensor workspace =
-      Tensor::empty({kernels::embedding_workspace(entries, count)}, {DType::i32, g.device()});
+  Tensor workspace;
+  if (g.device() == Device::cpu)
+    workspace = Tensor::empty({kernels::embedding_workspace(entries, count)}, {DType::i32});
   STILLPOINT_DISPATCH(embedding_backward, g, ([&]<class T>() {
                         return kernels::EmbeddingBackwardArgs<T>{
                             .g = g.data<T>(),
                             .index = indices.data<int32_t>(),
                             .dtable = dtable.mutable_data<T>(),
-                            .workspace = workspace.mutable_data<int32_t>(),
+                            .workspace = workspace ? workspace.mutable_data<int32_t>() : nullptr,
                             .entries = entries,
                             .count = count,
                             .channels = table_shape[1]};

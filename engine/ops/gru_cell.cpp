@@ -18,8 +18,6 @@ void check_inputs(const Tensor& x_gates, const Tensor& h_gates, const Tensor& h)
   check_shape(h_gates, wanted, "gru_cell", "h_gates");
 }
 
-int64_t rows_of(const Tensor& h) { return h.dim(-1) == 0 ? 0 : h.numel() / h.dim(-1); }
-
 // {dx_gates, dh_gates, dh} in one kernel.
 Gradients fused_backward(const Tensor& g, const Tensor& x_gates, const Tensor& h_gates,
                          const Tensor& h) {

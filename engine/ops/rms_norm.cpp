@@ -9,8 +9,6 @@
 namespace stillpoint::ops {
 namespace {
 
-int64_t rows_of(const Tensor& x) { return x.dim(-1) == 0 ? 0 : x.numel() / x.dim(-1); }
-
 template <class T>
 const T* data_or_null(const Tensor& t) {
   return t ? t.data<T>() : nullptr;

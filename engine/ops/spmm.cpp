@@ -1,6 +1,7 @@
 #include "kernels/spmm/spmm.h"
 
 #include <limits>
+#include <vector>
 
 #include "engine/dispatch.h"
 #include "engine/ops.h"
@@ -22,6 +23,11 @@ void run_library(const kernels::SpmmArgs<float>& args) {
 #else
 void run_library(const kernels::SpmmArgs<float>&) { cuda::check_status({}, "spmm"); }
 #endif
+
+// What the gradients of a and of b need of each other: kept only if that gradient is wanted.
+std::vector<Tensor> crosswise(const Tensor& a, const Tensor& b) {
+  return {a.requires_grad() ? b : Tensor(), b.requires_grad() ? a : Tensor()};
+}
 
 Tensor sampled(const Tensor& g, const Tensor& x, const Graph& graph, SpmmBackend backend);
 
@@ -47,14 +53,17 @@ Tensor product(const Tensor& values, const Tensor& x, const Graph& graph, Transp
   } else {
     STILLPOINT_DISPATCH(spmm, x, make_args);
   }
-  return record("spmm", {values, x}, out, [=](const Tensor& g) {
-    const Transpose flipped = plain ? Transpose::yes : Transpose::no;
-    Gradients d(2);
-    if (values.requires_grad())
-      d[0] = plain ? sampled(g, x, graph, backend) : sampled(x, g, graph, backend);
-    if (x.requires_grad()) d[1] = product(values, g, graph, flipped, backend);
-    return d;
-  });
+  const std::vector<Tensor> kept = crosswise(values, x);
+  return record("spmm", {values, x}, out,
+                [graph, backend, plain, for_values = kept[0], for_x = kept[1]](const Tensor& g) {
+                  const Transpose flipped = plain ? Transpose::yes : Transpose::no;
+                  Gradients d(2);
+                  if (for_values)
+                    d[0] = plain ? sampled(g, for_values, graph, backend)
+                                 : sampled(for_values, g, graph, backend);
+                  if (for_x) d[1] = product(for_x, g, graph, flipped, backend);
+                  return d;
+                });
 }
 
 // [entries]: for every entry of `graph`, the product of its row of g and its row of x over all
@@ -69,12 +78,14 @@ Tensor sampled(const Tensor& g, const Tensor& x, const Graph& graph, SpmmBackend
                                                           .batch = x.dim(0),
                                                           .channels = x.dim(2)};
                       }));
-  return record("spmm_values", {g, x}, out, [=](const Tensor& u) {
-    Gradients d(2);
-    if (g.requires_grad()) d[0] = product(u, x, graph, Transpose::no, backend);
-    if (x.requires_grad()) d[1] = product(u, g, graph, Transpose::yes, backend);
-    return d;
-  });
+  const std::vector<Tensor> kept = crosswise(g, x);
+  return record("spmm_values", {g, x}, out,
+                [graph, backend, for_g = kept[0], for_x = kept[1]](const Tensor& u) {
+                  Gradients d(2);
+                  if (for_g) d[0] = product(u, for_g, graph, Transpose::no, backend);
+                  if (for_x) d[1] = product(u, for_x, graph, Transpose::yes, backend);
+                  return d;
+                });
 }
 
 }  // namespace

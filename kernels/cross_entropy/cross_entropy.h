@@ -8,7 +8,9 @@
 //   backward           dx[r,k] = g scale (exp(x[r,k] - log_sum[r]) - [k = t_r]) in R, else 0
 //
 // What the forward saves for the backward is one number a row; the probabilities are computed again
-// from the logits. A target >= channels makes log_sum of its row, and with it the loss, NaN.
+// from the logits. Where logits are so large (1e7 and more) that log_sum rounds the logarithm of a
+// sum away, the gradient has equal largest probabilities as 1 each. A target >= channels makes
+// log_sum of its row, and with it the loss, NaN.
 //
 // The loss adds rows in groups of kCrossEntropyRows, then the groups in order: the same bits for
 // any thread count. Outputs may not alias inputs. A row with NaN or +inf in it has NaN results;

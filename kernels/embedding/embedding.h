@@ -42,7 +42,7 @@ struct EmbeddingBackwardArgs {
   const T* g;            // [count, channels]
   const int32_t* index;  // [count]
   T* dtable;             // [entries, channels]
-  int32_t* workspace;    // [embedding_workspace(entries, count)]
+  int32_t* workspace;    // [embedding_workspace(entries, count)]; null on CUDA, which needs none
   int64_t entries;
   int64_t count;
   int64_t channels;

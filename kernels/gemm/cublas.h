@@ -12,8 +12,8 @@
 namespace stillpoint::kernels::cuda {
 
 // out [m, n] = op(a) op(b), on the stream and in the workspace that the handle was given. cuBLAS
-// counts columns first: to it a row-major matrix is its transpose, and out^T = op(b)^T op(a)^T. m
-// and n are above 0.
+// counts columns first: to it a row-major matrix is its transpose, and out^T = op(b)^T op(a)^T. m,
+// n and k are above 0.
 inline Status cublas_product(cublasHandle_t handle, bool transpose_a, bool transpose_b, int64_t m,
                              int64_t n, int64_t k, const float* a, const float* b, float* out) {
   const auto operation = [](bool transpose) { return transpose ? CUBLAS_OP_T : CUBLAS_OP_N; };

@@ -29,12 +29,20 @@ Status finish(const GemmArgs<float>& args, Stream stream) {
   });
 }
 
+// Operands without elements may be null pointers, which cuBLAS refuses.
+Status product(const GemmArgs<float>& args, Stream stream) {
+  if (args.k > 0)
+    return cublas_product(args.cublas, args.transpose_a, args.transpose_b, args.m, args.n, args.k,
+                          args.a, args.b, args.out);
+  const auto bytes = static_cast<size_t>(args.m * args.n) * sizeof(float);
+  return {cudaMemsetAsync(args.out, 0, bytes, stream), Status::Source::cuda, "cudaMemsetAsync"};
+}
+
 }  // namespace
 
 Status gemm(const GemmArgs<float>& args, Stream stream) {
   if (args.m * args.n == 0) return {};
-  const Status status = cublas_product(args.cublas, args.transpose_a, args.transpose_b, args.m,
-                                       args.n, args.k, args.a, args.b, args.out);
+  const Status status = product(args, stream);
   if (!status.ok()) return status;
   switch (args.activation) {
     case Activation::none:

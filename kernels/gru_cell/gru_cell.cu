@@ -1,6 +1,7 @@
 // gru_cell on CUDA: a warp strides over the channels of its row, so reads are coalesced and no
 // index needs a division.
 #include "kernels/common/launch.h"
+#include "kernels/elementwise/functions.h"
 #include "kernels/gru_cell/gru_cell.h"
 
 namespace stillpoint::kernels::cuda {
@@ -12,12 +13,10 @@ struct Gates {
   float r, z, n, hn;
 };
 
-__device__ __forceinline__ float sigmoid(float v) { return 1.f / (1.f + expf(-v)); }
-
 // The gates of one channel; x and h point at its reset pre-activations.
 __device__ __forceinline__ Gates gates_of(const float* x, const float* h, int64_t channels) {
-  const float r = sigmoid(x[0] + h[0]);
-  const float z = sigmoid(x[channels] + h[channels]);
+  const float r = scalar::logistic(x[0] + h[0]);
+  const float z = scalar::logistic(x[channels] + h[channels]);
   const float candidate = h[2 * channels];
   return {r, z, tanhf(fmaf(r, candidate, x[2 * channels])), candidate};
 }

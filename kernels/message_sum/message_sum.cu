@@ -137,8 +137,7 @@ __device__ __forceinline__ V sum_tangents(V a, V ta, From c, From tc, const CsrV
   return sum;
 }
 
-// ---- row form: kLanes threads of the grid per row and slab
-// ---------------------------------------
+// ---- row form: kLanes threads of the grid per row and slab --------------------------------------
 
 // Calls body(row over all samples, row, sample, channel) for every vector of [batch, rows,
 // channels].
@@ -203,8 +202,7 @@ __global__ void __launch_bounds__(kThreads) tangent_row(MessageSumTangentArgs<fl
               });
 }
 
-// ---- slab form: a block per sample and slab
-// ------------------------------------------------------
+// ---- slab form: a block per sample and slab -----------------------------------------------------
 
 // The block's slab: `width` channels of one sample, from `channel` on.
 struct Slab {

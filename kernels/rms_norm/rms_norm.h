@@ -8,8 +8,9 @@
 // added for rows of zeros. The forward saves r, one number a row.
 //
 // dw comes as partial sums over groups of kRmsNormRows rows; whoever calls adds the groups. So
-// results are the same bits for any thread count. Outputs may not alias inputs. NaN or infinity in
-// a row of s makes results of that row NaN.
+// results are the same bits for any thread count. Outputs may not alias inputs. NaN in a row of s
+// makes all of the row NaN; an infinity makes r 0, so that it becomes NaN itself and the finite
+// elements of its row 0.
 //
 // Cost per element: forward 4 flops, 8 bytes (12 with residual); backward 9 flops, 12 bytes (16).
 #pragma once

@@ -1,9 +1,15 @@
 // transpose_csr: the entries of a CSR pattern, sorted by column.
 //
-//   t_offsets  column c of the pattern is row c of the transpose: slots [t_offsets[c],
-//   t_offsets[c+1]) t_indices  the row of the pattern that the entry in a slot came from t_order
-//   which entry of the pattern that is; order is the inverse: order[t_order[s]] = s degrees
-//   {entries of every row, entries of every column}, each 0 unless it is one number
+//   t_offsets  column c of the pattern is row c of the transpose, slots t_offsets[c] to
+//              t_offsets[c + 1] - 1
+//
+//   t_indices  the row of the pattern that the entry in a slot came from
+//
+//   t_order    which entry of the pattern that is
+//
+//   order      the inverse: order[t_order[s]] = s
+//
+//   degrees    {entries of every row, entries of every column}, each 0 unless it is one number
 //
 // Stable: the entries of a column keep the order of their rows, repeats the order within their row,
 // so there is one right answer, and every backend gives it. Outputs may alias neither inputs nor

@@ -47,10 +47,18 @@ __global__ void atomic_sum(const float* x, float* y) {
 }
 
 __global__ void scan(const float* x, float* y) {
-  float total = 0.0f;
-  const float before = block_exclusive_sum(x[threadIdx.x], total);
-  y[threadIdx.x] = before;
-  if (threadIdx.x == 0) y[kBlock] = total;
+  STILLPOINT_SHARED(float[kBlock / 32], sums);
+  const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  float sum = x[threadIdx.x];
+  for (unsigned offset = 1; offset < 32; offset *= 2) {
+    const float before = __shfl_up_sync(kFullMask, sum, offset);
+    if (lane >= offset) sum += before;
+  }
+  if (lane == 31) sums[warp] = sum;
+  __syncthreads();
+  for (unsigned w = 0; w < warp; ++w) sum += sums[w];
+  y[threadIdx.x + 1] = sum;
+  if (threadIdx.x == 0) y[0] = 0.0f;
 }
 
 __global__ void swap_neighbours(const float* x, float* y) {

@@ -6,6 +6,10 @@
 #include "engine/ops.h"
 #include "tests/support/op_test.h"
 
+#if defined(STILLPOINT_CUDA_EMULATED)
+#include "kernels/emulation/emulation.h"
+#endif
+
 namespace stillpoint::test {
 namespace {
 
@@ -97,6 +101,19 @@ TEST(Gemm, NotFinite) {
   }
   check_op("gemm", cases);
 }
+
+#if defined(STILLPOINT_CUDA_EMULATED)
+TEST(Gemm, WithoutTermsAsksNoLibrary) {
+  const auto zeros = [](Shape shape) {
+    return Tensor::zeros(std::move(shape), {.device = Device::cuda});
+  };
+  cuda::synchronize();
+  const int64_t before = emulation::counters().library_calls;
+  const Tensor y = ops::matmul(zeros({2, 0}), zeros({0, 3}));
+  EXPECT_THAT(y.to_vector<float>(), testing::ElementsAre(0, 0, 0, 0, 0, 0));
+  EXPECT_EQ(emulation::counters().library_calls, before);
+}
+#endif
 
 TEST(Gemm, ByHand) {
   const Tensor a = Tensor::from<float>({1, 2, 3, 4, 5, 6}, {2, 3});

@@ -115,6 +115,23 @@ TEST(Spmm, NotFinite) {
                      .gradient_probes = 0}});
 }
 
+TEST(Spmm, KeepsOnlyWhatTheGradientNeeds) {
+  const Graph graph = Graph::from_rows({{0}, {1}}, 2);
+  Tensor values = Tensor::full({2}, 1.0);
+  values.set_requires_grad();
+  const int64_t before = memory_stats(Device::cpu).live;
+  Tensor y;
+  {
+    Tensor x = Tensor::full({1000, 2, 8}, 1.0);
+    x.set_requires_grad();
+    y = ops::spmm(values.detach(), ops::square(x), graph);
+    y = ops::sum(y);
+  }
+  // x itself is square's; the squares were needed by nobody.
+  EXPECT_LT(memory_stats(Device::cpu).live - before, 2 * 1000 * 2 * 8 * 4);
+  EXPECT_TRUE(y.requires_grad());
+}
+
 TEST(Spmm, ByHand) {
   // ( 2 .  3 )   ( 1 )   ( 302 )
   // ( . .  . ) x ( 10 ) = (  0 )

@@ -1,11 +1,15 @@
 // One list of cases per op feeds every check that an op must pass:
-//   * parity: each backend (CPU on every instruction set, CUDA) in float32 against the float64
-//   reference, forward and
-//     gradient, within a tolerance scaled by the number of terms that are added;
-//   * threads: the CPU's results are the same bits with one thread, two and three;
-//   * gradients: finite differences in float64, and again for the second derivative where the op
-//   has one;
-//   * an op on the CUDA device starts CUDA kernels only.
+//
+// *  parity: each backend (CPU on every instruction set, CUDA) in float32 against the float64
+//    reference, forward and gradient, within a tolerance scaled by the number of terms that are
+//    added; the gradient once from its fused kernel and once composed from ops;
+//
+// *  threads: the CPU's results are the same bits with one thread, two and three;
+//
+// *  gradients: finite differences in float64, and again for the second derivative where the op has
+//    one;
+//
+// *  an op on the CUDA device starts CUDA kernels only.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -33,7 +37,7 @@ struct OpCase {
   Derivatives derivatives = Derivatives::second;
   double terms = 1;      // numbers added into one element of the output
   double tolerance = 8;  // in units of eps32 sqrt(terms) max(1, |reference|)
-  // Gradients of a few elements are compared by finite differences; set to 0 to leave that out
+  // Gradients of a few elements are compared by finite differences; set to 0 to leave those out
   // where the input holds NaN or infinities.
   int gradient_probes = 24;
 };

@@ -38,6 +38,11 @@ class StillpointTest(unittest.TestCase):
         self.assertIn(info["compiler"], text)
         self.assertIn("fmt " + info["libraries"]["fmt"], text)
 
+    def test_an_unknown_instruction_set_is_named(self):
+        best = json.loads(run("info", "--json", STILLPOINT_ISA="").stdout)["instruction_set"]
+        info = json.loads(run("info", "--json", STILLPOINT_ISA="avx-typo").stdout)
+        self.assertEqual(info["instruction_set"], best + " (STILLPOINT_ISA=avx-typo is not available)")
+
     def test_version_and_usage(self):
         self.assertEqual(run("--version").stdout.strip(), VERSION)
         self.assertEqual(run("--help").returncode, 0)
