@@ -1,24 +1,21 @@
-// sudoku: trains networks that solve Sudokus by refinement, and measures them.
+// sudoku: makes puzzles, and trains, measures and asks networks that solve them by refinement.
 #include "tools/sudoku.h"
 
-#include <map>
 #include <string>
 
 #include "engine/error.h"
 #include "kernels/common/parallel.h"
 #include "tools/support/console.h"
+#include "tools/support/options.h"
 
 namespace stillpoint::tools {
 
 void CommonOptions::add_to(CLI::App& app, const char* seed_help, const char* json_help) {
-  app.add_option("--seed", seed, seed_help)->capture_default_str();
-  app.add_option("--threads", threads,
-                 "CPU threads; 0 takes all cores. Results do not depend on it")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  const std::map<std::string, Device> devices = {{"cpu", Device::cpu}, {"cuda", Device::cuda}};
-  app.add_option("--device", device, "Where to compute: cpu or cuda [cpu]")
-      ->transform(CLI::CheckedTransformer(devices).description(""))
+  add_number(app, "--seed", seed, seed_help, 0);
+  add_number(app, "--threads", threads,
+             "CPU threads; 0 takes all cores. Results do not depend on it", 0);
+  add_choice(app, "--device", device, {{"cpu", Device::cpu}, {"cuda", Device::cuda}},
+             "Where to compute: cpu or cuda [cpu]")
       ->type_name("DEVICE");
   app.add_flag("--json", json, json_help);
 }
@@ -36,18 +33,25 @@ namespace {
 
 int run(int argc, char** argv) {
   CLI::App app(
-      "Trains networks that solve Sudokus by refining an answer again and again, and measures how\n"
-      "many boards they get right after how many refinements.\n\n"
+      "Trains networks that solve Sudokus by refining an answer again and again, measures how "
+      "many\n"
+      "boards they get right after how many refinements, and solves puzzles with them.\n\n"
+      "  sudoku generate --count 1000 --output puzzles.csv\n"
       "  sudoku train --output runs/first --minutes 8\n"
-      "  sudoku eval --checkpoint runs/first/checkpoint.safetensors");
+      "  sudoku eval --checkpoint runs/first/checkpoint.safetensors --puzzles puzzles.csv");
   app.require_subcommand(1);
   app.set_help_all_flag("--help-all", "Help for all subcommands");
   std::function<int()> chosen;
-  CLI::App* train = app.add_subcommand("train", "Train a network on puzzles made on the way");
-  CLI::App* eval = app.add_subcommand("eval", "Measure a trained network");
-  const auto run_train = add_train(*train), run_eval = add_eval(*eval);
+  const auto add = [&](const char* name, const char* help,
+                       std::function<int()> (*make)(CLI::App&)) {
+    CLI::App* command = app.add_subcommand(name, help);
+    command->final_callback([&chosen, run_it = make(*command)] { chosen = run_it; });
+  };
+  add("generate", "Make puzzles", add_generate);
+  add("train", "Train a network on puzzles made on the way", add_train);
+  add("eval", "Measure a trained network", add_eval);
   CLI11_PARSE(app, argc, argv);
-  return train->parsed() ? run_train() : run_eval();
+  return chosen();
 }
 
 }  // namespace

@@ -8,12 +8,19 @@
 
 #include "engine/device.h"
 #include "models/sudoku/evaluate.h"
+#include "models/sudoku/generator.h"
 
 namespace stillpoint::tools {
 
 // Adds a subcommand; the returned function runs it once the command line is parsed.
+std::function<int()> add_generate(CLI::App& app);
 std::function<int()> add_train(CLI::App& app);
 std::function<int()> add_eval(CLI::App& app);
+
+// --kind minimal|ordinary of generated puzzles.
+CLI::Option* add_kind(CLI::App& app, sudoku::PuzzleKind& kind);
+sudoku::GeneratorOptions evaluation_puzzles(sudoku::PuzzleKind kind, sudoku::Geometry geometry,
+                                            uint64_t seed);
 
 struct CommonOptions {
   uint64_t seed = 1;

@@ -2,7 +2,7 @@
 #include <fmt/format.h>
 
 #include <cstdio>
-#include <map>
+#include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -15,6 +15,7 @@
 #include "models/sudoku/trainer.h"
 #include "tools/sudoku.h"
 #include "tools/support/console.h"
+#include "tools/support/options.h"
 
 namespace stillpoint::tools {
 namespace {
@@ -34,11 +35,7 @@ std::vector<sudoku::Puzzle> read_or_make(const EvalOptions& o, sudoku::Geometry 
     check<FormatError>(!puzzles.empty(), "--puzzles {}: the file holds no puzzle", o.puzzles);
     return puzzles;
   }
-  const sudoku::GeneratorOptions generator{
-      .geometry = geometry,
-      .seed = o.common.seed,
-      .use = sudoku::PuzzleUse::evaluation,
-      .minimal_share = o.kind == sudoku::PuzzleKind::minimal ? 1.0 : 0.0};
+  const auto generator = evaluation_puzzles(o.kind, geometry, o.common.seed);
   for (const auto& made : sudoku::generate(generator, 0, o.count)) {
     puzzles.push_back({made.givens, made.solution});
   }
@@ -56,6 +53,7 @@ void print_table(const sudoku::EvaluateReport& report) {
 
 int run_eval(EvalOptions& o) {
   o.common.apply();
+  o.evaluate.restarts.seed = o.common.seed;
   const auto net = sudoku::load_network(o.checkpoint, o.common.device);
   const auto puzzles = read_or_make(o, net->options.geometry);
   note_interrupts();
@@ -97,28 +95,22 @@ std::function<int()> add_eval(CLI::App& app) {
       "that is what the network is for.\n\n"
       "  sudoku eval --checkpoint runs/demo/checkpoint.safetensors --puzzles mine.csv --json");
   app.add_option("--checkpoint", o->checkpoint, "What `sudoku train` saved")->required();
-  app.add_option(
+  auto* puzzles = app.add_option(
       "--puzzles", o->puzzles,
       "Puzzles, one a line: 81 characters, '.' or '0' blank, optionally a comma and the\n"
-      "solution. Each must have one solution. Without it, puzzles are generated that no\n"
-      "training ever sees");
-  const std::map<std::string, sudoku::PuzzleKind> kinds = {
-      {"minimal", sudoku::PuzzleKind::minimal}, {"ordinary", sudoku::PuzzleKind::ordinary}};
-  app.add_option("--kind", o->kind,
-                 "Generated puzzles: minimal (no given to spare) or ordinary (0 to 30 givens put\n"
-                 "back) [minimal]")
-      ->transform(CLI::CheckedTransformer(kinds).description(""))
-      ->type_name("KIND");
-  app.add_option("--count", o->count, "How many puzzles to generate")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
+      "solution. Each must have one solution. Without it, puzzles are generated whose draws\n"
+      "no training shares");
+  add_kind(app, o->kind)->excludes(puzzles);
+  add_number(app, "--count", o->count, "How many puzzles to generate")->excludes(puzzles);
   app.add_option("--iterations", o->evaluate.iterations, "Numbers of refinements, ascending")
       ->delimiter(',')
+      ->transform(digits_only(1, std::numeric_limits<int>::max()))
       ->capture_default_str();
-  app.add_option("--batch", o->evaluate.batch, "Boards refined together")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  o->common.add_to(app, "Seed of the generated puzzles",
+  add_number(app, "--restarts", o->evaluate.restarts.tries,
+             "Tries per puzzle, all but the first from noisy starts. Counted is the answer of\n"
+             "one, picked without the solution: a valid board, else the most certain one");
+  add_number(app, "--batch", o->evaluate.batch, "Boards refined together");
+  o->common.add_to(app, "Seed of the generated puzzles and of the noise",
                    "Print one JSON object instead of a table");
   return [o] { return run_eval(*o); };
 }

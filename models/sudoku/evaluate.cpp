@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "engine/autograd.h"
 #include "engine/error.h"
+#include "models/sudoku/answer.h"
 
 namespace stillpoint::sudoku {
 namespace {
@@ -12,6 +14,7 @@ namespace {
 void check_arguments(const Network& net, std::span<const Puzzle> puzzles,
                      const EvaluateOptions& options) {
   check<OptionError>(options.batch >= 1, "evaluate: batch {}; wanted 1 or more", options.batch);
+  check_options(options.restarts);
   int before = 0;
   for (const int n : options.iterations) {
     check<OptionError>(n > before, "evaluate: {} iterations after {}; wanted ascending numbers", n,
@@ -30,26 +33,66 @@ struct Counts {
   int64_t boards = 0, cells = 0;  // right
 };
 
-// Adds what one batch gets right after each of the wanted numbers of iterations.
-void run_batch(const Network& net, std::span<const Puzzle> puzzles, std::span<const int> iterations,
-               std::span<Counts> counts) {
-  std::vector<Board> givens, solutions;
-  for (const Puzzle& puzzle : puzzles) {
-    givens.push_back(puzzle.givens);
-    solutions.push_back(*puzzle.solution);
+// A board in the batch, with the best answer so far after each of the numbers of iterations.
+struct Trial {
+  int64_t puzzle = 0;  // its number
+  std::vector<Answer> picked;
+
+  bool answered_after(size_t k) const { return k < picked.size() && picked[k].valid; }
+};
+
+// One more try for the trials that a valid answer is missing from.
+void try_once(const Network& net, std::span<const Puzzle> puzzles, const EvaluateOptions& options,
+              int attempt, std::span<Trial> trials) {
+  std::vector<Trial*> open;
+  size_t counts = 0;  // of iterations, up to the last one that misses a valid answer
+  for (Trial& trial : trials) {
+    for (size_t k = options.iterations.size(); k-- > 0;) {
+      if (trial.answered_after(k)) continue;
+      counts = std::max(counts, k + 1);
+      open.push_back(&trial);
+      break;
+    }
+  }
+  if (open.empty()) return;
+  std::vector<Board> givens;
+  std::vector<int64_t> numbers;
+  for (const Trial* trial : open) {
+    givens.push_back(puzzles[static_cast<size_t>(trial->puzzle)].givens);
+    numbers.push_back(trial->puzzle);
   }
   const Tensor x = net.encode(givens);
-  const int64_t cells = net.options.geometry.cells();
-  Tensor h = net.start(static_cast<int64_t>(puzzles.size()));
+  Tensor h = start_try(net, numbers, attempt, options.restarts);
   int done = 0;
-  for (size_t k = 0; k < iterations.size(); ++k) {
-    for (; done < iterations[k]; ++done) h = net.refine(h, x);
-    const std::vector<int32_t> answer = likeliest(net.logits(h));
-    for (size_t b = 0; b < solutions.size(); ++b) {
+  for (size_t k = 0; k < counts; ++k) {
+    for (; done < options.iterations[k]; ++done) h = net.refine(h, x);
+    std::vector<Answer> answers = read_answers(net.logits(h), givens);
+    for (size_t b = 0; b < open.size(); ++b) {
+      std::vector<Answer>& picked = open[b]->picked;
+      if (k == picked.size()) {
+        picked.push_back(std::move(answers[b]));
+      } else if (better(answers[b], picked[k])) {
+        picked[k] = std::move(answers[b]);
+      }
+    }
+  }
+}
+
+// Adds what the batch of boards from number `first` gets right.
+void run_batch(const Network& net, std::span<const Puzzle> puzzles, int64_t first, int64_t size,
+               const EvaluateOptions& options, std::span<Counts> counts) {
+  std::vector<Trial> trials(static_cast<size_t>(size));
+  for (int64_t b = 0; b < size; ++b) trials[static_cast<size_t>(b)].puzzle = first + b;
+  for (int attempt = 0; attempt < options.restarts.tries; ++attempt) {
+    try_once(net, puzzles, options, attempt, trials);
+  }
+  for (const Trial& trial : trials) {
+    const Board& solution = *puzzles[static_cast<size_t>(trial.puzzle)].solution;
+    for (size_t k = 0; k < counts.size(); ++k) {
       int64_t right = 0;
-      for (int64_t cell = 0; cell < cells; ++cell) {
-        const auto at = static_cast<size_t>(cell);
-        right += answer[b * static_cast<size_t>(cells) + at] + 1 == solutions[b].cells[at];
+      const int cells = solution.geometry.cells();
+      for (int cell = 0; cell < cells; ++cell) {
+        right += trial.picked[k].board[cell] == solution[cell];
       }
       counts[k].cells += right;
       counts[k].boards += right == cells;
@@ -90,8 +133,7 @@ EvaluateReport evaluate(const Network& net, std::span<const Puzzle> puzzles,
   const auto total = static_cast<int64_t>(puzzles.size());
   while (report.puzzles < total) {
     const int64_t size = std::min(options.batch, total - report.puzzles);
-    run_batch(net, puzzles.subspan(static_cast<size_t>(report.puzzles), static_cast<size_t>(size)),
-              options.iterations, counts);
+    run_batch(net, puzzles, report.puzzles, size, options, counts);
     report.puzzles += size;
     if (options.progress && !options.progress(report.puzzles)) break;
   }

@@ -8,6 +8,7 @@
 
 #include "models/sudoku/board.h"
 #include "models/sudoku/network.h"
+#include "models/sudoku/restarts.h"
 
 namespace stillpoint::sudoku {
 
@@ -28,6 +29,9 @@ struct IterationResult {
 struct EvaluateOptions {
   std::vector<int> iterations = {8, 16, 32, 64, 128};  // ascending, positive
   int64_t batch = 32;                                  // boards refined together
+  // With more tries than one, what counts after n iterations is the answer that `better` picks
+  // among those of the tries after n. Puzzles are numbered by their place.
+  RestartOptions restarts = {};
   // Called after each batch with the number of boards done; returning false stops early, and the
   // result covers the boards done so far.
   std::function<bool(int64_t done)> progress = {};
@@ -38,9 +42,10 @@ struct EvaluateReport {
   std::vector<IterationResult> results;  // one per entry of iterations
 };
 
-// Answers are the likeliest digit of every cell. Every puzzle needs a solution; throws ShapeError
-// if boards do not fit the network, OptionError on iterations that do not ascend from 1 or a batch
-// below 1.
+// Answers are the likeliest digit of every cell. A board that is answered validly after every one
+// of the numbers of iterations gets no further try. Every puzzle needs a solution; throws
+// ShapeError if boards do not fit the network, OptionError on iterations that do not ascend from 1,
+// a batch below 1 or restarts that check_options refuses.
 EvaluateReport evaluate(const Network& net, std::span<const Puzzle> puzzles,
                         const EvaluateOptions& options = {});
 

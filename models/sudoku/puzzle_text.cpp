@@ -2,8 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <cerrno>
 #include <fstream>
 #include <istream>
+#include <system_error>
+#include <utility>
 
 #include "models/sudoku/solver.h"
 
@@ -106,12 +109,21 @@ void require_unique(const Source& source, Puzzle& puzzle) {
   puzzle.solution = report.solution;
 }
 
+std::vector<Puzzle> read_all(PuzzleReader reader) {
+  std::vector<Puzzle> puzzles;
+  while (auto puzzle = reader.next()) puzzles.push_back(*puzzle);
+  return puzzles;
+}
+
 }  // namespace
 
-PuzzleError::PuzzleError(int64_t line, int64_t column, const std::string& reason)
-    : FormatError(fmt::format("line {}, column {}: {}", line, column, reason)),
+PuzzleError::PuzzleError(int64_t line, int64_t column, const std::string& reason,
+                         const std::string& source)
+    : FormatError(fmt::format("{}{}line {}, column {}: {}", source, source.empty() ? "" : ": ",
+                              line, column, reason)),
       line_(line),
-      column_(column) {}
+      column_(column),
+      reason_(reason) {}
 
 Puzzle parse_puzzle(std::string_view text, Uniqueness uniqueness, int64_t line) {
   const size_t comma = text.find(',');
@@ -125,22 +137,43 @@ Puzzle parse_puzzle(std::string_view text, Uniqueness uniqueness, int64_t line) 
   return puzzle;
 }
 
-std::vector<Puzzle> read_puzzles(std::istream& in, Uniqueness uniqueness) {
-  std::vector<Puzzle> puzzles;
-  std::string text;
-  for (int64_t line = 1; std::getline(in, text); ++line) {
+PuzzleReader::PuzzleReader(std::istream& in, std::string source, Uniqueness uniqueness)
+    : in_(in), source_(std::move(source)), uniqueness_(uniqueness) {}
+
+std::optional<Puzzle> PuzzleReader::next() {
+  for (std::string text; std::getline(in_, text);) {
+    ++line_;
     if (!text.empty() && text.back() == '\r') text.pop_back();
     if (text.empty() || text.front() == '#') continue;
-    puzzles.push_back(parse_puzzle(text, uniqueness, line));
+    try {
+      return parse_puzzle(text, uniqueness_, line_);
+    } catch (const PuzzleError& error) {
+      throw PuzzleError(error.line(), error.column(), error.reason(), source_);
+    }
   }
-  if (in.bad()) throw IoError("reading puzzles failed");
-  return puzzles;
+  if (in_.bad()) {
+    throw IoError(fmt::format("{}: reading puzzles failed", source_.empty() ? "input" : source_));
+  }
+  return std::nullopt;
+}
+
+std::ifstream open_puzzles(const std::filesystem::path& file) {
+  std::error_code ignored;  // what is not there is not a folder
+  check<IoError>(!std::filesystem::is_directory(file, ignored),
+                 "cannot read puzzles from '{}': it is a folder", file.string());
+  std::ifstream in(file, std::ios::binary);
+  check<IoError>(in.good(), "cannot open the puzzle file '{}': {}", file.string(),
+                 std::generic_category().message(errno));
+  return in;
+}
+
+std::vector<Puzzle> read_puzzles(std::istream& in, Uniqueness uniqueness) {
+  return read_all(PuzzleReader(in, {}, uniqueness));
 }
 
 std::vector<Puzzle> read_puzzles(const std::filesystem::path& file, Uniqueness uniqueness) {
-  std::ifstream in(file, std::ios::binary);
-  if (!in) throw IoError(fmt::format("cannot open the puzzle file '{}'", file.string()));
-  return read_puzzles(in, uniqueness);
+  std::ifstream in = open_puzzles(file);
+  return read_all(PuzzleReader(in, file.string(), uniqueness));
 }
 
 char value_to_char(int value) { return ".123456789ABCDEFG"[value]; }

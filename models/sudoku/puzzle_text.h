@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <iosfwd>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,15 +15,19 @@
 
 namespace stillpoint::sudoku {
 
-// What is wrong with a line of puzzle text, and where. Lines and columns count from 1.
+// What is wrong with a line of puzzle text, and where. Lines and columns count from 1; `source`, if
+// any, names the file.
 class PuzzleError : public FormatError {
  public:
-  PuzzleError(int64_t line, int64_t column, const std::string& reason);
+  PuzzleError(int64_t line, int64_t column, const std::string& reason,
+              const std::string& source = {});
   int64_t line() const { return line_; }
   int64_t column() const { return column_; }
+  const std::string& reason() const { return reason_; }
 
  private:
   int64_t line_, column_;
+  std::string reason_;
 };
 
 enum class Uniqueness {
@@ -36,8 +41,28 @@ enum class Uniqueness {
 Puzzle parse_puzzle(std::string_view text, Uniqueness uniqueness = Uniqueness::unchecked,
                     int64_t line = 1);
 
-// One puzzle a line; blank lines and lines that start with `#` are skipped, line ends may be those
-// of either convention. Throws PuzzleError, or IoError if reading fails.
+// One puzzle a line, read one at a time; blank lines and lines that start with `#` are skipped,
+// line ends may be those of either convention.
+class PuzzleReader {
+ public:
+  // Errors name the source. `in` must outlive the reader.
+  explicit PuzzleReader(std::istream& in, std::string source = {},
+                        Uniqueness uniqueness = Uniqueness::unchecked);
+  // The next puzzle, or nothing at the end. Throws PuzzleError, or IoError if reading fails.
+  std::optional<Puzzle> next();
+  int64_t line() const { return line_; }  // of the puzzle read last
+
+ private:
+  std::istream& in_;
+  std::string source_;
+  Uniqueness uniqueness_;
+  int64_t line_ = 0;
+};
+
+// Throws IoError if the file cannot be opened, or is a folder.
+std::ifstream open_puzzles(const std::filesystem::path& file);
+
+// All puzzles of a stream or a file. Throw what the above throw.
 std::vector<Puzzle> read_puzzles(std::istream& in, Uniqueness uniqueness = Uniqueness::unchecked);
 std::vector<Puzzle> read_puzzles(const std::filesystem::path& file,
                                  Uniqueness uniqueness = Uniqueness::unchecked);

@@ -28,8 +28,8 @@ class Search {
       if (x.get(cell / C::kSide, d) >> cell % C::kSide & 1) digits[n++] = d;
     }
     if (options_.random != nullptr) shuffle(digits, n);
-    for (int k = 0; k < n && report_.solutions < options_.max_solutions; ++k) {
-      if (report_.nodes == options_.max_nodes) {
+    for (int k = 0; k < n; ++k) {
+      if (report_.nodes == options_.max_nodes || report_.solutions == options_.max_solutions) {
         report_.complete = false;
         return;
       }

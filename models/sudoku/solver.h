@@ -19,10 +19,11 @@ struct SolveOptions {
 
 struct SolveReport {
   int solutions = 0;     // found, at most max_solutions
-  bool complete = true;  // false: max_nodes was reached, so that there may be more solutions
+  bool complete = true;  // false: stopped at max_solutions or max_nodes, so there may be more
   int64_t nodes = 0;     // guesses tried; 0 means that singles alone decided
   Board solution;        // the first one found, if any
 
+  // Certain only if max_solutions is above 1.
   bool unique() const { return solutions == 1 && complete; }
 };
 

@@ -1,7 +1,10 @@
 #include "models/sudoku/puzzle_text.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <filesystem>
+#include <fstream>
 #include <sstream>
 #include <string>
 
@@ -112,6 +115,36 @@ TEST(PuzzleText, NamesTheFileThatIsNotThere) {
   } catch (const IoError& error) {
     EXPECT_NE(std::string(error.what()).find("no/such/puzzles.csv"), std::string::npos);
   }
+}
+
+TEST(PuzzleText, NamesTheFileAndTheLineThatIsWrong) {
+  const auto file = std::filesystem::temp_directory_path() /
+                    ("stillpoint_puzzles_" + std::to_string(getpid()) + ".csv");
+  std::ofstream(file) << kPuzzle4 << "\n1..1............\n";
+  try {
+    read_puzzles(file);
+    ADD_FAILURE();
+  } catch (const PuzzleError& error) {
+    EXPECT_TRUE(std::string(error.what()).starts_with(file.string() + ": line 2, column 4: "))
+        << error.what();
+    EXPECT_EQ(error.line(), 2);
+  }
+  std::filesystem::remove(file);
+}
+
+TEST(PuzzleText, RefusesAFolder) {
+  EXPECT_THROW(read_puzzles(std::filesystem::temp_directory_path()), IoError);
+}
+
+TEST(PuzzleReader, ReadsOneAtATime) {
+  std::istringstream in("# first\n" + kPuzzle4 + "\n\n" + kSolved4 + "\nnonsense");
+  PuzzleReader reader(in, "own.csv");
+  EXPECT_EQ(to_string(reader.next()->givens), kPuzzle4);
+  EXPECT_EQ(reader.line(), 2);
+  EXPECT_EQ(to_string(reader.next()->givens), kSolved4);
+  EXPECT_EQ(reader.line(), 4);
+  EXPECT_THROW(reader.next(), PuzzleError);
+  EXPECT_FALSE(reader.next().has_value());
 }
 
 }  // namespace

@@ -139,6 +139,15 @@ TEST(Solver, RandomGuessesFollowTheGeneratorAlone) {
   EXPECT_NE(first, solve(blank(3), {.max_solutions = 1, .random = &c}).solution);
 }
 
+TEST(Solver, OneSolutionIsNotTheOnlyOneIfItLooksForNoOther) {
+  const SolveReport first = solve(blank(2), {.max_solutions = 1});
+  EXPECT_EQ(first.solutions, 1);
+  EXPECT_FALSE(first.complete);
+  EXPECT_FALSE(first.unique());
+  EXPECT_FALSE(solve(blank(2)).complete);  // stopped at two
+  EXPECT_TRUE(solve(blank(2), {.max_solutions = 288}).complete);
+}
+
 TEST(Solver, RefusesBoardsThatAreNone) {
   EXPECT_THROW(solve(blank(1)), Error);
   EXPECT_THROW(solve(blank(5)), Error);

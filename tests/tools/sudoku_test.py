@@ -43,7 +43,7 @@ class Sudoku(unittest.TestCase):
         self.assertEqual(result.stdout, "")
 
     def test_help_teaches(self):
-        for command in "train", "eval":
+        for command in "generate", "train", "eval":
             text = self.works(command, "--help")
             self.assertIn(f"sudoku {command} --", text)  # an example
             for option in "--seed", "--threads", "--device", "--json":
@@ -68,6 +68,65 @@ class Sudoku(unittest.TestCase):
 
         own = self.file("own.csv", "1234341221434.21\n")
         self.assertIn("1 puzzles", self.works("eval", "--checkpoint", self.checkpoint, "--puzzles", own))
+
+    def test_generates_the_puzzles_that_eval_uses(self):
+        made = self.works("generate", "--box", 2, "--count", 30, "--seed", 7)
+        lines = made.splitlines()
+        self.assertEqual(len(lines), 30)
+        for line in lines:
+            puzzle, solution = line.split(",")
+            self.assertEqual(len(puzzle), 16)
+            self.assertTrue(all(p in (".", s) for p, s in zip(puzzle, solution)), line)
+        self.assertEqual(self.works("generate", "--box", 2, "--count", 12, "--seed", 7, "--threads", 3),
+                         "".join(line + "\n" for line in lines[:12]))
+        self.assertNotEqual(self.works("generate", "--box", 2, "--count", 30, "--seed", 8), made)
+        ordinary = self.works("generate", "--box", 2, "--count", 30, "--seed", 7, "--kind", "ordinary")
+        self.assertLess(ordinary.count("."), made.count("."))
+
+        file = self.folder / "made.csv"
+        summary = json.loads(self.works("generate", "--box", 2, "--count", "030", "--seed", 7, "--output", file,
+                                        "--json"))
+        self.assertEqual((summary["puzzles"], summary["interrupted"]), (30, False))
+        self.assertEqual(file.read_text(), made)
+        self.works(*self.small, "--steps", 1)
+        evaluate = ["eval", "--checkpoint", self.checkpoint, "--iterations", "2,4", "--restarts", 3, "--seed", 7, "--json"]
+        self.assertEqual(self.works(*evaluate, "--count", 30), self.works(*evaluate, "--puzzles", file))
+
+    def test_ctrl_c_keeps_the_whole_lines(self):
+        file = self.folder / "made.csv"
+        run = subprocess.Popen([PROGRAM, "generate", "--count", str(10**12), "--output", file, "--json"], text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.assertIn("a second", run.stderr.readline())
+        self.assertFalse(file.exists())
+        run.send_signal(signal.SIGINT)
+        out, err = run.communicate(timeout=60)
+        self.assertEqual(run.returncode, 130, err)
+        summary = json.loads(out)
+        self.assertTrue(summary["interrupted"])
+        text = file.read_text()
+        self.assertEqual((text.count("\n"), text[-1]), (summary["puzzles"], "\n"))
+        self.assertEqual({len(line) for line in text.splitlines()}, {163})
+        self.assertEqual(list(self.folder.iterdir()), [file])
+
+    def test_numbers_mean_what_they_look_like(self):
+        for option in "--seed", "--count", "--threads":
+            for wrong in "-1", "+5", "1e3", "0x10", "3.0", "three", "99999999999999999999":
+                self.fails(f"{option}: '{wrong}'; wanted a whole number", "generate", f"{option}={wrong}")
+        self.assertEqual(self.works("generate", "--box", 2, "--count", "010").count("\n"), 10)
+        self.fails("'5'; wanted", "generate", "--box", 5)
+        self.fails("'0'; wanted a whole number from 1", "generate", "--count", 0)
+
+    def test_generate_says_what_is_wrong(self):
+        self.fails("'hard'; wanted minimal or ordinary", "generate", "--kind", "hard")
+        self.fails("--output", "generate", "--json")
+        self.fails("made on the CPU", "generate", "--device", "cuda")
+        self.fails("not a file", "generate", "--output", self.folder)
+        self.fails("not a file", "generate", "--output", "/dev/null")
+        self.fails("No such file", "generate", "--output", self.folder / "none" / "made.csv")
+        with open("/dev/full", "w") as full:
+            result = subprocess.run([PROGRAM, "generate", "--count", "3"], stdout=full, stderr=subprocess.PIPE, text=True)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("No space left", result.stderr)
 
     def test_steps_give_the_same_network_at_any_number_of_threads(self):
         files = []
@@ -108,7 +167,7 @@ class Sudoku(unittest.TestCase):
         self.fails("--minutes", *self.small, "--steps", 3, "--minutes", 1)
         self.fails("--steps", *self.small, "--steps", -3)
         self.fails("--minutes", *self.small, "--minutes", 0)
-        self.fails("tpu", *self.small, "--steps", 3, "--device", "tpu")
+        self.fails("'tpu'; wanted cpu or cuda", *self.small, "--steps", 3, "--device", "tpu")
         self.fails("--colour", *self.small, "--steps", 3, "--colour")
         self.fails(str(self.run_folder), "train", "--output", self.run_folder, "--resume", "--steps", 3)
         blocked = self.file("file", "") / "run"
@@ -125,7 +184,13 @@ class Sudoku(unittest.TestCase):
         self.fails("no puzzle", *evaluate, "--puzzles", self.file("c.csv", "\n"))
         self.fails("box size 3", *evaluate, "--puzzles",
                    self.file("d.csv", "..58.26..2...5...3.7.....4..1.3.5.6.68.7.1.59...........7.2.3..5...1...4...9.3..."))
+        self.fails("d.csv: line 1, ", *evaluate, "--puzzles", self.file("d.csv", "1.\n"))
+        self.fails("it is a folder", *evaluate, "--puzzles", self.folder)
+        self.fails("--count", *evaluate, "--puzzles", self.file("e.csv", "1234341221434321"), "--count", 5)
+        self.fails("--kind", *evaluate, "--puzzles", self.folder / "e.csv", "--kind", "minimal")
         self.fails("4 iterations", *evaluate, "--iterations", "8,4")
+        self.fails("'-4'; wanted", *evaluate, "--iterations", "2,-4")
+        self.fails("1048576", *evaluate, "--restarts", 2000000)
         for name, data in ("truncated", before[:3000]), ("empty", b""), ("text", b"1...3...........\n"):
             damaged = self.folder / name
             damaged.write_bytes(data)
