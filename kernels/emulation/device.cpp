@@ -15,7 +15,7 @@ auto& streams =
 uint64_t marks = 0;
 
 bool runnable(const CUstream_st& stream) {
-  return !stream.queue.empty() &&
+  return !stream.queue.empty() && !stream.queue.front()->running &&
          std::all_of(stream.queue.front()->after.begin(), stream.queue.front()->after.end(),
                      [](const OperationPtr& o) { return o->done; });
 }
@@ -37,11 +37,24 @@ void mark_needed(const OperationPtr& goal, uint64_t mark) {
   }
 }
 
+// After the work: what no kernel's own arguments led to.
+void check_all_memory() {
+  if (failure() != cudaSuccess) return;
+  const std::string overrun = check_red_zones();
+  if (overrun.empty()) return;
+  report_failure(cudaErrorIllegalAddress,
+                 "device memory out of bounds: " + overrun + " since the last synchronisation");
+}
+
 void run_head(CUstream_st& stream) {
   const OperationPtr operation = stream.queue.front();
-  if (operation->run) {
+  // A host function closes the device's memory, and what is closed is not looked at any more.
+  if (operation->on_host) check_all_memory();
+  if (operation->run && failure() == cudaSuccess) {
     const DeviceAccess access(!operation->on_host);
+    operation->running = true;
     operation->run();
+    operation->running = false;
   }
   operation->done = true;
   operation->finished = std::chrono::steady_clock::now();
@@ -60,15 +73,6 @@ bool step(Allowed allowed) {
   if (ready.empty()) return false;
   run_head(*ready[random_order() ? draw() % ready.size() : 0]);
   return true;
-}
-
-// After the work: what no kernel's own arguments led to.
-void check_all_memory() {
-  if (failure() != cudaSuccess) return;
-  const std::string overrun = check_red_zones();
-  if (overrun.empty()) return;
-  report_failure(cudaErrorIllegalAddress,
-                 "device memory out of bounds: " + overrun + " since the last synchronisation");
 }
 
 void forget_destroyed() {
@@ -103,6 +107,28 @@ CUstream_st* find_stream(cudaStream_t handle) {
   return nullptr;
 }
 
+cudaError_t use_stream(const char* call, cudaStream_t handle, CUstream_st** stream) {
+  *stream = find_stream(handle);
+  if (*stream == nullptr) {
+    return error(cudaErrorInvalidResourceHandle, std::string(call) + ": no such stream");
+  }
+  return handle == nullptr ? refuse_implicit(call) : cudaSuccess;
+}
+
+bool host_memory_in_use(const void* begin, size_t bytes) {
+  const auto* p = static_cast<const char*>(begin);
+  for (const auto& stream : all_streams()) {
+    for (const OperationPtr& operation : stream->queue) {
+      const auto* other = static_cast<const char*>(operation->host);
+      if (operation->on_host ||
+          (other != nullptr && p < other + operation->host_bytes && other < p + bytes)) {
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
 OperationPtr submit(CUstream_st* stream, Operation operation) {
   if (stream->capture != nullptr) return capture(stream, std::move(operation));
   CUstream_st* legacy = all_streams().front().get();
@@ -131,7 +157,8 @@ void advance(const OperationPtr& goal) {
   if (!others_too) mark_needed(goal, mark);
   const DeviceAccess access(true);
   while (!goal->done && failure() == cudaSuccess) {
-    if (!step([&](const Operation& o) { return others_too || o.mark == mark; })) break;
+    if (step([&](const Operation& o) { return others_too || o.mark == mark; })) continue;
+    report_failure(cudaErrorUnknown, "deadlock: what is waited for can never run");
   }
   check_all_memory();
   forget_destroyed();
@@ -140,6 +167,11 @@ void advance(const OperationPtr& goal) {
 void advance_all() {
   const DeviceAccess access(true);
   while (failure() == cudaSuccess && step([](const Operation&) { return true; })) {
+  }
+  const bool stuck = std::any_of(streams.begin(), streams.end(),
+                                 [](const auto& stream) { return !stream->queue.empty(); });
+  if (stuck && failure() == cudaSuccess) {
+    report_failure(cudaErrorUnknown, "deadlock: some of the work can never run");
   }
   check_all_memory();
   forget_destroyed();
@@ -151,6 +183,7 @@ void advance_a_little(const OperationPtr& goal) {
   mark_needed(goal, mark);
   const DeviceAccess access(true);
   step([&](const Operation& o) { return o.mark == mark; });
+  check_all_memory();
 }
 
 void drop_pending() {

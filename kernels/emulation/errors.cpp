@@ -11,33 +11,36 @@
 namespace stillpoint::emulation {
 namespace {
 
+struct Error {
+  cudaError_t code = cudaSuccess;
+  std::string message;
+};
 struct Errors {
-  cudaError_t failed = cudaSuccess;  // ends all work until reset()
-  cudaError_t last = cudaSuccess;    // of one call
-  std::string first_message, last_message;
+  Error failed;                     // ends all work until reset()
+  Error last;                       // of one call; kept for its message
+  cudaError_t fresh = cudaSuccess;  // its code, until cudaGetLastError() has given it
+  std::string first_message;
 };
 auto& errors = *new Errors;
 
-void note(std::string message) {
+void note(Error& place, cudaError_t code, std::string message) {
   if (errors.first_message.empty()) errors.first_message = message;
-  errors.last_message = std::move(message);
+  place = {code, std::move(message)};
 }
 
 }  // namespace
 
 const std::string& last_error_message() { return errors.first_message; }
 
-cudaError_t failure() { return errors.failed; }
+cudaError_t failure() { return errors.failed.code; }
 
 void report_failure(cudaError_t code, std::string message) {
-  if (errors.failed != cudaSuccess) return;
-  errors.failed = code;
-  note(std::move(message));
+  if (errors.failed.code == cudaSuccess) note(errors.failed, code, std::move(message));
 }
 
 cudaError_t error(cudaError_t code, std::string message) {
-  note(std::move(message));
-  return errors.last = code;
+  note(errors.last, code, std::move(message));
+  return errors.fresh = code;
 }
 
 void forget_errors() { errors = {}; }
@@ -50,12 +53,12 @@ extern "C" {
 
 cudaError_t cudaGetLastError() {
   STILLPOINT_API;
-  return std::exchange(errors.last, cudaSuccess);
+  return std::exchange(errors.fresh, cudaSuccess);
 }
 
 cudaError_t cudaPeekAtLastError() {
   STILLPOINT_API;
-  return errors.last;
+  return errors.fresh;
 }
 
 const char* cudaGetErrorName(cudaError_t code) {
@@ -70,8 +73,10 @@ const char* cudaGetErrorName(cudaError_t code) {
 
 const char* cudaGetErrorString(cudaError_t code) {
   const std::lock_guard lock(api_mutex());
-  const bool known = code != cudaSuccess && (code == errors.failed || code == errors.last);
-  return known ? errors.last_message.c_str() : cudaGetErrorName(code);
+  for (const Error* known : {&errors.failed, &errors.last}) {
+    if (code != cudaSuccess && code == known->code) return known->message.c_str();
+  }
+  return cudaGetErrorName(code);
 }
 
 }  // extern "C"

@@ -16,6 +16,8 @@ struct CUgraph_st {
   struct Node {
     std::function<void()> run;
     bool on_host = false;
+    const void* host = nullptr;
+    size_t host_bytes = 0;
     std::vector<size_t> after;
   };
   std::vector<Node> nodes;
@@ -69,7 +71,7 @@ void end_captures(const CUgraph_st* graph) {
   for (const auto& stream : all_streams()) {
     if (stream->capture != graph) continue;
     stream->capture = nullptr;
-    stream->last = nullptr;
+    stream->last = stream->queue.empty() ? nullptr : stream->queue.back();  // as before it
   }
 }
 
@@ -77,7 +79,8 @@ void end_captures(const CUgraph_st* graph) {
 
 OperationPtr capture(CUstream_st* stream, Operation operation) {
   CUgraph_st& graph = *stream->capture;
-  CUgraph_st::Node node{std::move(operation.run), operation.on_host, {}};
+  CUgraph_st::Node node{
+      std::move(operation.run), operation.on_host, operation.host, operation.host_bytes, {}};
   if (stream->last != nullptr) operation.after.push_back(stream->last);
   for (const OperationPtr& before : operation.after) {
     if (before->capture == graph.number) {
@@ -94,15 +97,20 @@ OperationPtr capture(CUstream_st* stream, Operation operation) {
   return stream->last = pointer;
 }
 
-bool join_capture(CUstream_st* stream, const Operation& record) {
-  if (record.capture == 0 || stream->capture != nullptr) return false;
+cudaError_t join_capture(const char* call, CUstream_st* stream, const Operation& record) {
+  if (record.capture == 0 || stream->capture != nullptr) return cudaSuccess;
   for (const auto& other : all_streams()) {
     if (other->capture == nullptr || other->capture->number != record.capture) continue;
+    if (stream == all_streams().front().get()) {
+      other->capture->broken = cudaErrorStreamCaptureInvalidated;
+      return error(cudaErrorStreamCaptureImplicit,
+                   std::string(call) + ": the default stream cannot be captured");
+    }
     stream->capture = other->capture;
     stream->last = nullptr;
-    return true;
+    return cudaSuccess;
   }
-  return false;
+  return error(cudaErrorCapturedEvent, std::string(call) + ": an event of a capture that is over");
 }
 
 cudaError_t refuse_in_capture(const char* call, const CUstream_st* stream) {
@@ -114,6 +122,28 @@ cudaError_t refuse_in_capture(const char* call, const CUstream_st* stream) {
   }
   if (!refused) return cudaSuccess;
   return error(cudaErrorStreamCaptureUnsupported, std::string(call) + " while a stream captures");
+}
+
+cudaError_t refuse_implicit(const char* call) {
+  bool refused = false;
+  for (const auto& other : all_streams()) {
+    if (other->capture == nullptr || !other->blocking) continue;
+    other->capture->broken = cudaErrorStreamCaptureInvalidated;
+    refused = true;
+  }
+  if (!refused) return cudaSuccess;
+  return error(cudaErrorStreamCaptureImplicit,
+               std::string(call) + " on the default stream while a blocking stream captures");
+}
+
+void drop_captures() {
+  for (const auto& stream : all_streams()) {
+    CUgraph_st* graph = stream->capture;
+    if (graph == nullptr) continue;
+    end_captures(graph);
+    graphs.erase(graph);
+    delete graph;
+  }
 }
 
 }  // namespace stillpoint::emulation
@@ -185,12 +215,16 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t handle) {
   STILLPOINT_API;
-  CUstream_st* stream = find_stream(handle);
-  if (stream == nullptr || !executables.contains(executable)) {
-    return error(cudaErrorInvalidValue, "cudaGraphLaunch: no such graph or stream");
+  STILLPOINT_USE_STREAM("cudaGraphLaunch", handle);
+  if (!executables.contains(executable)) {
+    return error(cudaErrorInvalidValue, "cudaGraphLaunch: no such graph");
   }
   for (const size_t i : draw_order(executable->nodes)) {
-    submit(stream, {.run = executable->nodes[i].run, .on_host = executable->nodes[i].on_host});
+    const CUgraph_st::Node& node = executable->nodes[i];
+    submit(stream, {.run = node.run,
+                    .on_host = node.on_host,
+                    .host = node.host,
+                    .host_bytes = node.host_bytes});
   }
   return cudaSuccess;
 }

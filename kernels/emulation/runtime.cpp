@@ -60,11 +60,10 @@ void run_kernel(const Launch& launch) {
 
 cudaError_t submit_block(const char* call, cudaStream_t handle, const void* address,
                          size_t capacity, std::function<void()> work) {
-  const std::lock_guard lock(api_mutex());
-  if (failure() != cudaSuccess) return failure();
-  CUstream_st* stream = find_stream(handle);
-  if (stream == nullptr || !inside_one_allocation(address, capacity)) {
-    return error(cudaErrorInvalidValue, std::string(call) + ": no such stream or block");
+  STILLPOINT_API;
+  STILLPOINT_USE_STREAM(call, handle);
+  if (!inside_one_allocation(address, capacity)) {
+    return error(cudaErrorInvalidValue, std::string(call) + ": no such block");
   }
   submit(stream, {.run = std::move(work)});
   return cudaSuccess;
@@ -76,6 +75,7 @@ const Counters& counters() { return counts; }
 
 void reset() {
   const std::lock_guard lock(api_mutex());
+  drop_captures();
   drop_pending();
   forget_errors();
   counts = {};
@@ -85,11 +85,8 @@ void reset() {
 }
 
 cudaError_t enqueue_kernel(Launch launch, cudaStream_t handle) {
-  const std::lock_guard lock(api_mutex());
-  if (failure() != cudaSuccess) return failure();
-  CUstream_st* stream = find_stream(handle);
-  if (stream == nullptr)
-    return error(cudaErrorInvalidResourceHandle, "kernel launch: no such stream");
+  STILLPOINT_API;
+  STILLPOINT_USE_STREAM("kernel launch", handle);
   if (const std::string problem = launch_problem(launch); !problem.empty()) {
     return error(cudaErrorInvalidConfiguration,
                  "launch of kernel " + function_name(launch.kernel) + ": " + problem);
@@ -109,12 +106,8 @@ cudaError_t return_block(cudaStream_t handle, void* address, size_t capacity) {
 }
 
 cudaError_t enqueue(cudaStream_t handle, const char* name, std::function<void()> work) {
-  const std::lock_guard lock(api_mutex());
-  if (failure() != cudaSuccess) return failure();
-  CUstream_st* stream = find_stream(handle);
-  if (stream == nullptr) {
-    return error(cudaErrorInvalidResourceHandle, std::string(name) + ": no such stream");
-  }
+  STILLPOINT_API;
+  STILLPOINT_USE_STREAM(name, handle);
   submit(stream, {.run = [name, work = std::move(work)] {
            ++counts.library_calls;
            work();

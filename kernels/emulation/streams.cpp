@@ -19,10 +19,6 @@ std::set<CUevent_st*>& events() {
   return all;
 }
 
-cudaError_t no_stream(const char* call) {
-  return error(cudaErrorInvalidResourceHandle, std::string(call) + ": no such stream");
-}
-
 cudaError_t no_event(const char* call) {
   return error(cudaErrorInvalidResourceHandle, std::string(call) + ": no such event");
 }
@@ -47,8 +43,7 @@ uint64_t checksum(const void* data, size_t bytes) {
 cudaError_t submit_copy(const char* call, void* to, const void* from, size_t bytes,
                         cudaMemcpyKind kind, cudaStream_t handle, bool host_waits,
                         OperationPtr* submitted) {
-  CUstream_st* stream = find_stream(handle);
-  if (stream == nullptr) return no_stream(call);
+  STILLPOINT_USE_STREAM(call, handle);
   if (bytes == 0) return cudaSuccess;
   const bool to_device = in_device_heap(to), from_device = in_device_heap(from);
   const bool kind_fits =
@@ -68,32 +63,37 @@ cudaError_t submit_copy(const char* call, void* to, const void* from, size_t byt
                                             " bytes read " + describe_address(from));
   }
   // A captured copy runs later and often: what the host holds now means nothing for it.
-  const bool watch = !host_waits && stream->capture == nullptr;
+  // And where work that has not run yet may touch the host's end, its order decides.
+  const void* host = to_device ? from : to;
+  const bool watch = !host_waits && stream->capture == nullptr && !host_memory_in_use(host, bytes);
   const bool watch_source = !from_device && watch;
   const uint64_t sum = watch_source ? checksum(from, bytes) : 0;
   if (!to_device && watch) std::memset(to, 0xff, bytes);  // whoever reads too early sees NaN
-  OperationPtr operation =
-      submit(stream, {.run = [=] {
-               ++counts.copies;
-               if (watch_source && checksum(from, bytes) != sum) {
-                 report_failure(cudaErrorUnknown,
-                                std::string("source reused too early: ") + call + " of " +
-                                    std::to_string(bytes) +
-                                    " bytes from the host had not run when they changed");
-               }
-               open_allocation(to);
-               open_allocation(from);
-               std::memmove(to, from, bytes);
-               if (to_device) race_mark(to, bytes, Memory::initialised);
-             }});
+  OperationPtr operation = submit(
+      stream, {.run =
+                   [=] {
+                     ++counts.copies;
+                     if (watch_source && checksum(from, bytes) != sum) {
+                       report_failure(cudaErrorUnknown,
+                                      std::string("source reused too early: ") + call + " of " +
+                                          std::to_string(bytes) +
+                                          " bytes from the host had not run when they changed");
+                     }
+                     open_allocation(to);
+                     open_allocation(from);
+                     std::memmove(to, from, bytes);
+                     if (to_device) race_mark(to, bytes, Memory::initialised);
+                   },
+               .on_host = !to_device && !from_device,
+               .host = to_device && from_device ? nullptr : host,
+               .host_bytes = bytes});
   if (submitted != nullptr) *submitted = std::move(operation);
   return cudaSuccess;
 }
 
 cudaError_t submit_fill(void* to, int value, size_t bytes, cudaStream_t handle,
                         OperationPtr* submitted) {
-  CUstream_st* stream = find_stream(handle);
-  if (stream == nullptr) return no_stream("cudaMemset");
+  STILLPOINT_USE_STREAM("cudaMemset", handle);
   if (bytes == 0) return cudaSuccess;
   if (!inside_one_allocation(to, bytes)) {
     return error(cudaErrorInvalidValue,
@@ -123,10 +123,11 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
 
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
   STILLPOINT_API;
+  STILLPOINT_USE_STREAM("cudaMemcpy", nullptr);
   STILLPOINT_REFUSE_IN_CAPTURE("cudaMemcpy", nullptr);
   OperationPtr operation;
   const cudaError_t code =
-      submit_copy("cudaMemcpy", to, from, bytes, kind, nullptr, true, &operation);
+      submit_copy("cudaMemcpy", to, from, bytes, kind, stream, true, &operation);
   if (code != cudaSuccess) return code;
   advance(operation);
   return failure();
@@ -139,8 +140,9 @@ cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stre
 
 cudaError_t cudaMemset(void* to, int value, size_t bytes) {
   STILLPOINT_API;
+  STILLPOINT_USE_STREAM("cudaMemset", nullptr);
   STILLPOINT_REFUSE_IN_CAPTURE("cudaMemset", nullptr);
-  return submit_fill(to, value, bytes, nullptr, nullptr);  // on device memory it does not wait
+  return submit_fill(to, value, bytes, stream, nullptr);  // on device memory it does not wait
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
@@ -155,15 +157,16 @@ cudaError_t cudaStreamCreate(cudaStream_t* stream) {
 
 cudaError_t cudaStreamDestroy(cudaStream_t handle) {
   const std::lock_guard lock(api_mutex());
-  if (handle == nullptr || find_stream(handle) == nullptr) return no_stream("cudaStreamDestroy");
+  if (handle == nullptr || find_stream(handle) == nullptr) {
+    return error(cudaErrorInvalidResourceHandle, "cudaStreamDestroy: no such stream");
+  }
   destroy_stream(handle);  // what is queued still runs
   return failure();
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t handle) {
   STILLPOINT_API;
-  CUstream_st* stream = find_stream(handle);
-  if (stream == nullptr) return no_stream("cudaStreamSynchronize");
+  STILLPOINT_USE_STREAM("cudaStreamSynchronize", handle);
   STILLPOINT_REFUSE_IN_CAPTURE("cudaStreamSynchronize", stream);
   advance(submit(stream, {}));  // on the legacy default stream this awaits the others too
   return failure();
@@ -171,8 +174,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t handle) {
 
 cudaError_t cudaStreamQuery(cudaStream_t handle) {
   STILLPOINT_API;
-  CUstream_st* stream = find_stream(handle);
-  if (stream == nullptr) return no_stream("cudaStreamQuery");
+  STILLPOINT_USE_STREAM("cudaStreamQuery", handle);
   STILLPOINT_REFUSE_IN_CAPTURE("cudaStreamQuery", stream);
   if (stream->last == nullptr || stream->last->done) return cudaSuccess;
   advance_a_little(stream->last);
@@ -189,8 +191,7 @@ cudaError_t cudaDeviceSynchronize() {
 
 cudaError_t cudaLaunchHostFunc(cudaStream_t handle, cudaHostFn_t function, void* data) {
   STILLPOINT_API;
-  CUstream_st* stream = find_stream(handle);
-  if (stream == nullptr) return no_stream("cudaLaunchHostFunc");
+  STILLPOINT_USE_STREAM("cudaLaunchHostFunc", handle);
   submit(stream, {.run = [=] { function(data); }, .on_host = true});
   return cudaSuccess;
 }
@@ -215,8 +216,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t handle) {
   STILLPOINT_API;
-  CUstream_st* stream = find_stream(handle);
-  if (stream == nullptr) return no_stream("cudaEventRecord");
+  STILLPOINT_USE_STREAM("cudaEventRecord", handle);
   if (!events().contains(event)) return no_event("cudaEventRecord");
   event->record = submit(stream, {});
   return cudaSuccess;
@@ -224,11 +224,11 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t handle) {
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event, unsigned) {
   STILLPOINT_API;
-  CUstream_st* stream = find_stream(handle);
-  if (stream == nullptr) return no_stream("cudaStreamWaitEvent");
+  STILLPOINT_USE_STREAM("cudaStreamWaitEvent", handle);
   if (!events().contains(event)) return no_event("cudaStreamWaitEvent");
   if (event->record == nullptr || event->record->done) return cudaSuccess;
-  (void)join_capture(stream, *event->record);
+  const cudaError_t code = join_capture("cudaStreamWaitEvent", stream, *event->record);
+  if (code != cudaSuccess) return code;
   submit(stream, {.after = {event->record}});
   return cudaSuccess;
 }
@@ -258,6 +258,9 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEve
   if (!begin->timing || !end->timing || begin->record == nullptr || end->record == nullptr) {
     return error(cudaErrorInvalidResourceHandle,
                  "cudaEventElapsedTime: an event is not recorded or keeps no time");
+  }
+  if (captured(begin) || captured(end)) {
+    return error(cudaErrorCapturedEvent, "cudaEventElapsedTime: a captured event");
   }
   if (!begin->record->done || !end->record->done) return cudaErrorNotReady;
   *milliseconds =

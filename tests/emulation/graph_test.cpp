@@ -2,6 +2,7 @@
 #include <cuda_runtime.h>
 #include <gmock/gmock.h>
 
+#include <functional>
 #include <vector>
 
 #include "kernels/emulation/emulation.h"
@@ -144,6 +145,95 @@ TEST_F(Graph, ForkThatNeverJoinsIsRefused) {
   cudaStreamCaptureStatus status{};
   ASSERT_EQ(cudaStreamIsCapturing(second_, &status), cudaSuccess);
   EXPECT_EQ(status, cudaStreamCaptureStatusNone);
+}
+
+TEST_F(Graph, WaitingForAnEventOfACaptureThatIsOverIsRefused) {
+  cudaStream_t captured = nullptr;
+  ASSERT_EQ(cudaStreamCreateWithFlags(&captured, cudaStreamNonBlocking), cudaSuccess);
+  ASSERT_EQ(cudaStreamBeginCapture(captured, cudaStreamCaptureModeGlobal), cudaSuccess);
+  ASSERT_EQ(cudaEventRecord(fork_, captured), cudaSuccess);
+  cudaGraph_t graph = nullptr;
+  ASSERT_EQ(cudaStreamEndCapture(captured, &graph), cudaSuccess);
+  ASSERT_EQ(cudaGraphDestroy(graph), cudaSuccess);
+  EXPECT_EQ(cudaStreamWaitEvent(stream(), fork_), cudaErrorCapturedEvent);
+  EXPECT_EQ(cudaEventSynchronize(fork_), cudaErrorCapturedEvent);
+  ASSERT_EQ(cudaStreamDestroy(captured), cudaSuccess);
+  EXPECT_EQ(cudaStreamWaitEvent(stream(), fork_), cudaErrorCapturedEvent);
+  EXPECT_EQ(cudaGetLastError(), cudaErrorCapturedEvent);
+  copy(device_.x(), device_.y(), stream());
+  EXPECT_EQ(cudaStreamSynchronize(stream()), cudaSuccess);
+  EXPECT_EQ(emulation::counters().launches, 1);
+}
+
+// It would have to wait for a stream whose work never runs.
+TEST_F(Graph, DefaultStreamBesideACapturingBlockingStreamIsRefused) {
+  cudaStream_t blocking = nullptr;
+  ASSERT_EQ(cudaStreamCreate(&blocking), cudaSuccess);
+  const std::vector<std::function<cudaError_t()>> calls = {
+      [&] { return cudaMemsetAsync(device_.y(), 0, 4, nullptr); },
+      [&] { return cudaMemcpy(device_.y(), device_.x(), 4, cudaMemcpyDeviceToDevice); },
+      [&] { return cudaEventRecord(fork_, nullptr); },
+      [&] { return cudaStreamSynchronize(nullptr); },
+      [&] {
+        return static_cast<cudaError_t>(
+            planted::run("copies", device_.x(), device_.y(), nullptr).code);
+      },
+      [&] {  // the default stream itself cannot be captured
+        EXPECT_EQ(cudaEventRecord(join_, blocking), cudaSuccess);
+        return cudaStreamWaitEvent(nullptr, join_);
+      },
+  };
+  for (const auto& call : calls) {
+    ASSERT_EQ(cudaStreamBeginCapture(blocking, cudaStreamCaptureModeGlobal), cudaSuccess);
+    EXPECT_EQ(call(), cudaErrorStreamCaptureImplicit);
+    cudaGraph_t graph = nullptr;
+    EXPECT_EQ(cudaStreamEndCapture(blocking, &graph), cudaErrorStreamCaptureInvalidated);
+  }
+  EXPECT_EQ(cudaStreamDestroy(blocking), cudaSuccess);
+}
+
+// A non-blocking stream has nothing to do with the default stream.
+TEST_F(Graph, DefaultStreamBesideACapturingStreamWorks) {
+  ASSERT_EQ(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeGlobal), cudaSuccess);
+  copy(device_.x(), device_.y(), nullptr);
+  EXPECT_EQ(cudaEventRecord(join_, stream()), cudaSuccess);
+  EXPECT_EQ(cudaStreamWaitEvent(nullptr, join_), cudaErrorStreamCaptureImplicit);
+  cudaGraph_t graph = nullptr;
+  EXPECT_EQ(cudaStreamEndCapture(stream(), &graph), cudaErrorStreamCaptureInvalidated);
+  EXPECT_EQ(cudaStreamSynchronize(nullptr), cudaSuccess);
+  EXPECT_EQ(emulation::counters().launches, 1);
+}
+
+TEST_F(Graph, WorkQueuedBeforeTheCaptureIsStillWaitedFor) {
+  cudaStream_t blocking = nullptr;
+  ASSERT_EQ(cudaStreamCreate(&blocking), cudaSuccess);
+  for (int seed = 0; seed < 20; ++seed) {
+    emulation::set_seed(seed);
+    set(device_.x(), 1.0f);
+    set(device_.y(), 0.0f);
+    copy(device_.x(), device_.y(), blocking);
+    ASSERT_EQ(cudaStreamBeginCapture(blocking, cudaStreamCaptureModeGlobal), cudaSuccess);
+    cudaGraph_t graph = nullptr;
+    ASSERT_EQ(cudaStreamEndCapture(blocking, &graph), cudaSuccess);
+    ASSERT_EQ(cudaGraphDestroy(graph), cudaSuccess);
+    EXPECT_EQ(first(device_.y()), 1.0f);
+  }
+  EXPECT_EQ(cudaStreamDestroy(blocking), cudaSuccess);
+}
+
+TEST_F(Graph, ResetEndsCaptures) {
+  ASSERT_EQ(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeGlobal), cudaSuccess);
+  ASSERT_EQ(cudaEventRecord(fork_, stream()), cudaSuccess);
+  ASSERT_EQ(cudaStreamWaitEvent(second_, fork_), cudaSuccess);
+  emulation::reset();
+  for (const cudaStream_t captured : {stream(), second_}) {
+    cudaStreamCaptureStatus status{};
+    ASSERT_EQ(cudaStreamIsCapturing(captured, &status), cudaSuccess);
+    EXPECT_EQ(status, cudaStreamCaptureStatusNone);
+    copy(device_.x(), device_.y(), captured);
+    EXPECT_EQ(cudaStreamSynchronize(captured), cudaSuccess);
+  }
+  EXPECT_EQ(emulation::counters().launches, 2);
 }
 
 TEST_F(Graph, EventFromOutsideTheCaptureIsRefused) {

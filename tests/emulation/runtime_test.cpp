@@ -171,6 +171,56 @@ TEST_F(Runtime, HostBufferReusedTooEarlyIsCaughtByName) {
   }
 }
 
+// What the stream itself does to the host's memory before a copy's turn comes is no reuse.
+TEST_F(Runtime, HostBufferUsedInStreamOrderIsLeftAlone) {
+  const auto ran_well = [&](const char* what, float wanted) {
+    ASSERT_EQ(cudaStreamSynchronize(streams_[0]), cudaSuccess) << emulation::last_error_message();
+    EXPECT_EQ(download(device_[1]), ramp(wanted)) << what;
+  };
+  const auto to_device = [&] {
+    ASSERT_EQ(cudaMemcpyAsync(device_[1], pinned_, kBytes, cudaMemcpyHostToDevice, streams_[0]),
+              cudaSuccess);
+  };
+  const auto to_host = [&] {
+    ASSERT_EQ(cudaMemcpyAsync(pinned_, device_[0], kBytes, cudaMemcpyDeviceToHost, streams_[0]),
+              cudaSuccess);
+  };
+  const auto fill = [](void* p) { std::copy_n(ramp(3.0f).data(), kN, static_cast<float*>(p)); };
+  for (int seed = 0; seed < kSeeds; ++seed) {
+    emulation::reset();
+    emulation::set_seed(seed);
+    upload(device_[0], ramp(1.0f));
+    to_host();
+    to_device();
+    ran_well("copied there and back", 1.0f);
+
+    std::fill_n(pinned_, kN, 0.0f);
+    ASSERT_EQ(cudaLaunchHostFunc(streams_[0], fill, pinned_), cudaSuccess);
+    to_device();
+    ran_well("filled by a host function", 3.0f);
+
+    std::copy_n(ramp(5.0f).data(), kN, pinned_);
+    to_device();
+    to_host();
+    ran_well("overwritten by a later copy", 5.0f);
+    EXPECT_EQ(std::vector<float>(pinned_, pinned_ + kN), ramp(1.0f));
+  }
+}
+
+TEST_F(Runtime, HostFunctionThatWaitsForItsOwnStreamIsADeadlock) {
+  for (const bool whole_device : {false, true}) {
+    emulation::reset();
+    static cudaStream_t own;
+    own = streams_[0];
+    const cudaHostFn_t wait_for_stream = [](void*) { (void)cudaStreamSynchronize(own); };
+    const cudaHostFn_t wait_for_device = [](void*) { (void)cudaDeviceSynchronize(); };
+    ASSERT_EQ(cudaLaunchHostFunc(own, whole_device ? wait_for_device : wait_for_stream, nullptr),
+              cudaSuccess);
+    EXPECT_EQ(cudaStreamSynchronize(own), cudaErrorUnknown);
+    EXPECT_THAT(emulation::last_error_message(), StartsWith("deadlock: "));
+  }
+}
+
 TEST_F(Runtime, DeviceBufferReusedTooEarlyIsCaught) {
   const auto reuse = [&](bool wait) {
     upload(device_[0], ramp(1.0f));
@@ -267,6 +317,7 @@ TEST_F(Runtime, CopiesAreChecked) {
   EXPECT_THAT(emulation::last_error_message(), HasSubstr("1028 bytes written byte 0 of device"));
   EXPECT_EQ(cudaGetLastError(), cudaErrorInvalidValue);
   EXPECT_EQ(cudaGetLastError(), cudaSuccess);
+  EXPECT_THAT(cudaGetErrorString(cudaErrorInvalidValue), HasSubstr("1028 bytes written"));
   EXPECT_EQ(cudaMemcpy(host.data(), device_[0] + 1, kBytes, cudaMemcpyDeviceToHost),
             cudaErrorInvalidValue);
   EXPECT_EQ(cudaMemcpy(host.data(), device_[0], kBytes, cudaMemcpyHostToDevice),
@@ -359,6 +410,11 @@ TEST_F(Runtime, FailureLastsUntilReset) {
   EXPECT_THAT(cudaGetErrorString(cudaErrorLaunchFailure), HasSubstr("trap in kernel traps"));
   void* p = nullptr;
   EXPECT_EQ(cudaMalloc(&p, 16), cudaErrorLaunchFailure);
+  // A call that goes wrong later does not take the failure's message away, and has its own.
+  int on_stack = 0;
+  EXPECT_EQ(cudaFree(&on_stack), cudaErrorInvalidValue);
+  EXPECT_THAT(cudaGetErrorString(cudaErrorLaunchFailure), HasSubstr("trap in kernel traps"));
+  EXPECT_THAT(cudaGetErrorString(cudaErrorInvalidValue), HasSubstr("outside device memory"));
   emulation::reset();
   EXPECT_EQ(cudaMalloc(&p, 16), cudaSuccess);
   EXPECT_EQ(cudaFree(p), cudaSuccess);
