@@ -12,10 +12,18 @@ cmake --build "$build" --target "${tests[@]}"
 find "$build" -name '*.gcda' -delete
 for test in "${tests[@]}"; do "$build/bin/$test" --gtest_brief=1; done
 
-# Device code is written in .cu files and in the two headers they share; engine/cuda is the host code beside it.
-# Lines that only a failing driver reaches carry GCOVR_EXCL marks, with the reason.
-gcovr --root . --filter '.*\.cu$' --filter 'kernels/common/(launch\.h|reduce\.cuh)$' --filter 'engine/cuda/' \
-  --exclude 'tests/' --exclude-throw-branches --csv "$build/coverage.csv" --txt "$build/coverage.txt" "$build"
+# Device code is written in .cu and .cuh files, in launch.h and in the headers around CUDA's libraries; engine/cuda is the
+# host code beside it. The emulation itself is no part of it.
+gcovr --root . --filter '.*\.cuh?$' --filter 'kernels/.*/(launch|cu[a-z]+)\.h$' --filter 'engine/cuda/' \
+  --exclude 'tests/' --exclude 'kernels/emulation/' --exclude-throw-branches \
+  --csv "$build/coverage.csv" --txt "$build/coverage.txt" "$build"
+missing=$(find kernels -name '*.cu' -not -path 'kernels/emulation/*' | while read -r source; do
+  grep -q "^$source," "$build/coverage.csv" || echo "  $source"
+done)
+if [[ -n $missing ]]; then
+  printf 'no test has these compiled in:\n%s\n' "$missing"
+  exit 1
+fi
 awk -F, -v bound="$bound" '
   NR == 1 { next }
   { printf "%6.1f %%  %5d lines  %s\n", 100 * $4, $2, $1

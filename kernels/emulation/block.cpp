@@ -60,10 +60,10 @@ void make_current(Thread& thread) {
   threadIdx = thread.index;
 }
 
-[[noreturn]] void diverged(int waiting, const Site& site, const Thread& exited) {
+[[noreturn]] void diverged(int waiting, const Thread& one, const Thread& exited) {
   fail(cudaErrorLaunchFailure, kDivergentBarrier, [&] {
     return std::to_string(waiting) + " of " + std::to_string(block.size) + " threads wait at " +
-           describe(site) + ", " + describe(exited) + " exited without reaching it";
+           describe_place(one) + ", " + describe(exited) + " exited without reaching it";
   });
 }
 
@@ -75,7 +75,7 @@ void exit_thread(Thread& thread) {
     for (int i = 0; i < block.size; ++i) {
       const Thread& other = block.threads[i];
       if (other.state != Thread::State::at_barrier) continue;
-      diverged(barrier.arrived, other.site, thread);
+      diverged(barrier.arrived, other, thread);
     }
   }
   thread_exits_warp(thread);
@@ -128,6 +128,8 @@ bool run_block() {
   ready_count = static_cast<unsigned>(block.size);
   for (int i = 0; i < block.size; ++i) {
     block.threads[i].state = Thread::State::ready;
+    block.threads[i].caller = {};
+    block.threads[i].calls = 0;
     ready[static_cast<unsigned>(i)] = &block.threads[i];
   }
   for (int i = 0; i < block.size; i += 32) {
@@ -208,6 +210,14 @@ void end_block() {
   __builtin_unreachable();
 }
 
+Caller::Caller(Site site) {
+  if (block.current->calls++ == 0) block.current->caller = site;
+}
+
+Caller::~Caller() {
+  if (--block.current->calls == 0) block.current->caller = {};
+}
+
 int block_barrier(BarrierOp op, bool predicate, Site site) {
   Thread& self = *block.current;
   self.state = Thread::State::at_barrier;
@@ -219,12 +229,12 @@ int block_barrier(BarrierOp op, bool predicate, Site site) {
     for (int i = 0; i < block.size; ++i) {
       const Thread& other = block.threads[i];
       if (other.state == Thread::State::exited) {
-        diverged(block.alive, site, other);
+        diverged(block.alive, self, other);
       }
-      if (!same_site(other.site, site)) {
+      if (!same_place(other, self)) {
         fail(cudaErrorLaunchFailure, kDivergentBarrier, [&] {
-          return describe(self) + " waits at " + describe(site) + ", " + describe(other) + " at " +
-                 describe(other.site);
+          return describe(self) + " waits at " + describe_place(self) + ", " + describe(other) +
+                 " at " + describe_place(other);
         });
       }
     }

@@ -10,7 +10,8 @@
 namespace stillpoint::emulation {
 
 inline constexpr int kMaxThreads = 1024;
-inline constexpr size_t kMaxSharedBytes = 232448;  // Hopper's limit per block
+inline constexpr size_t kMaxSharedBytes = 232448;     // Hopper's limit per block
+inline constexpr size_t kSharedBytesUnasked = 49152;  // without cudaFuncSetAttribute
 inline constexpr size_t kSharedArenaBytes = kMaxSharedBytes + 64 * 1024;
 
 struct Thread {
@@ -20,7 +21,8 @@ struct Thread {
   State state = State::ready;
   Fiber* fiber = nullptr;  // nullptr until the thread first runs
   // What it waits for:
-  Site site{};
+  Site site{}, caller{};
+  int calls = 0;  // Caller objects that live
   WarpOp op{};
   unsigned mask = 0;
   uint64_t value = 0;
@@ -77,17 +79,19 @@ template <class Detail>
 
 void report_failure(cudaError_t code, std::string message);  // runtime.cpp keeps the first
 
-std::string describe(const Thread& thread);  // "thread (3,0,0)"
-std::string describe(const Site& site);      // "file.cu:12"
-std::string describe_block();                // "kernel k, block (0,0,0)"
-std::string describe_waiting();              // which threads wait where
+std::string describe(const Thread& thread);        // "thread (3,0,0)"
+std::string describe(const Site& site);            // "file.cu:12"
+std::string describe_block();                      // "kernel k, block (0,0,0)"
+std::string describe_waiting();                    // which threads wait where
+std::string describe_place(const Thread& thread);  // "file.cu:12, called from file.cu:34"
 bool same_site(const Site& a, const Site& b);
+bool same_place(const Thread& a, const Thread& b);
 const char* name_of(WarpOp op);
 // From the program's symbols and line table:
 std::string function_name(const void* address);
 std::string source_line(const void* return_address);  // "file.cu:12 (function)"
-bool in_program_data(const void* address);            // variables and constants in static storage
-bool in_library_data(const void* address);
+// Whether it lies in the constants of the program or a library, or is a counter of gcov's.
+bool in_constant_data(const void* address);
 
 void begin_shared(size_t dynamic_bytes);
 std::string check_shared();                    // empty, or which array was overrun

@@ -55,6 +55,15 @@ int block_barrier(BarrierOp op, bool predicate, Site site);
 // `width` those of a shuffle.
 uint64_t warp_operation(WarpOp op, unsigned mask, uint64_t value, int argument, int width,
                         Site site);
+// While it lives, what the running thread waits for is waited for by this call of a helper: of two
+// helpers, one within the other, the outer one's.
+class Caller {
+ public:
+  explicit Caller(Site site);
+  ~Caller();
+  Caller(const Caller&) = delete;
+  Caller& operator=(const Caller&) = delete;
+};
 // The lanes known to run together with the caller: in the emulation, never more than itself.
 unsigned active_mask();
 [[noreturn]] void trap(Site site);

@@ -18,8 +18,8 @@
 namespace stillpoint::emulation {
 namespace {
 
-constexpr size_t kReserved = size_t{1} << 40;   // address space only
-constexpr size_t kPage = 4096, kRedZone = 256;  // of a longer one, the first bytes are looked at
+constexpr size_t kReserved = size_t{1} << 40;  // address space only
+constexpr size_t kPage = 4096, kRedZone = 256;
 constexpr unsigned char kPoison = 0xff;
 
 struct Range {
@@ -73,20 +73,29 @@ size_t tail_bytes(const Allocation& a) { return paged_bytes(a.bytes) - kRedZone 
 
 // The first byte of a red zone that a stray write has changed, or nullptr. Mends the zone.
 const char* find_written(Range zone) {
-  const char* written = emulation::find_written(zone.begin, std::min(zone.bytes, kRedZone));
+  const char* written = emulation::find_written(zone.begin, zone.bytes);
   if (written != nullptr) fill_red_zone(zone.begin, zone.bytes);
   return written;
+}
+const char* find_written(const Block& block) {
+  return find_written(Range{block.address + block.bytes, block.capacity - block.bytes});
 }
 const char* find_written(const Allocation& a) {
   const char* written = find_written(Range{pages_of(a), kRedZone});
   if (written == nullptr) written = find_written(Range{a.address + a.bytes, tail_bytes(a)});
   const auto key = reinterpret_cast<uintptr_t>(a.address);
   for (auto b = blocks.lower_bound(key); b != blocks.end() && b->first < key + a.bytes; ++b) {
-    const Block& block = b->second;
     if (written != nullptr) break;
-    written = find_written(Range{block.address + block.bytes, block.capacity - block.bytes});
+    written = find_written(b->second);
   }
   return written;
+}
+
+// What has been written of the red zone of the block that starts there, if there is one.
+std::string check_block(const char* address) {
+  const auto found = blocks.find(reinterpret_cast<uintptr_t>(address));
+  const char* written = found == blocks.end() ? nullptr : find_written(found->second);
+  return written == nullptr ? "" : "written " + describe_address(written);
 }
 
 // "8 bytes past the end of"
@@ -139,8 +148,9 @@ bool free_device(void* address) {
   return true;
 }
 
-void open_block(void* address, size_t bytes, size_t capacity) {
+std::string open_block(void* address, size_t bytes, size_t capacity) {
   char* p = static_cast<char*>(address);
+  std::string overrun = check_block(p);
   asan_unpoison(p, capacity);
   std::memset(p, kPoison, bytes);
   fill_red_zone(p + bytes, capacity - bytes);
@@ -148,14 +158,18 @@ void open_block(void* address, size_t bytes, size_t capacity) {
   race_mark(p, bytes, Memory::uninitialised);
   race_mark(p + bytes, capacity - bytes, Memory::unusable);
   blocks[reinterpret_cast<uintptr_t>(p)] = {p, bytes, capacity};
+  return overrun;
 }
 
-void close_block(void* address, size_t capacity) {
-  asan_unpoison(address, capacity);
-  std::memset(address, kPoison, capacity);
-  asan_poison(address, capacity);
-  race_mark(address, capacity, Memory::unusable);
-  blocks.erase(reinterpret_cast<uintptr_t>(address));
+std::string close_block(void* address, size_t capacity) {
+  char* p = static_cast<char*>(address);
+  std::string overrun = check_block(p);
+  asan_unpoison(p, capacity);
+  fill_red_zone(p, capacity);
+  asan_poison(p, capacity);
+  race_mark(p, capacity, Memory::unusable);
+  blocks[reinterpret_cast<uintptr_t>(p)] = {p, 0, capacity};
+  return overrun;
 }
 
 bool in_device_heap(const void* address) {
@@ -235,6 +249,10 @@ std::string describe_address(const void* address) {
   const auto after = blocks.upper_bound(reinterpret_cast<uintptr_t>(address));
   if (after != blocks.begin()) {
     const Block& b = std::prev(after)->second;
+    if (b.bytes == 0 && static_cast<const char*>(address) < b.address + b.capacity) {
+      return describe_offset(address, b.address, b.capacity) + " a block that was given back, in " +
+             allocation;
+    }
     if (static_cast<const char*>(address) < b.address + b.capacity) {
       return describe_offset(address, b.address, b.bytes) + " a block of " +
              std::to_string(b.bytes) + " bytes in " + allocation;

@@ -20,9 +20,11 @@ struct Allocation {
 void* allocate_device(size_t bytes);
 bool free_device(void* address);  // false: no live allocation starts there
 
-// A part of an allocation that its owner hands out: only `bytes` of `capacity` are in bounds.
-void open_block(void* address, size_t bytes, size_t capacity);
-void close_block(void* address, size_t capacity);
+// A part of an allocation that its owner hands out: only `bytes` of `capacity` are in bounds, and
+// none once it has been given back. Each first looks at what has been out of bounds so far, and
+// returns what check_red_zones() would.
+std::string open_block(void* address, size_t bytes, size_t capacity);
+std::string close_block(void* address, size_t capacity);
 
 bool in_device_heap(const void* address);
 ptrdiff_t device_offset(const void* address);  // from the heap's start

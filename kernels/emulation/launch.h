@@ -34,6 +34,7 @@ struct Launch {
   size_t shared_bytes = 0;
   std::shared_ptr<const Invocation> invocation;
   size_t invocation_bytes = 0;
+  size_t shared_asked = 0;  // cudaFuncAttributeMaxDynamicSharedMemorySize, if it was set
 };
 
 cudaError_t enqueue_kernel(Launch launch, cudaStream_t stream);

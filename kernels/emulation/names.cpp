@@ -22,6 +22,11 @@ std::string describe(const Site& site) {
   return std::string(slash ? slash + 1 : site.file_name()) + ":" + std::to_string(site.line());
 }
 
+std::string describe_place(const Thread& thread) {
+  return describe(thread.site) +
+         (thread.calls > 0 ? ", called from " + describe(thread.caller) : "");
+}
+
 std::string describe_block() {
   return "kernel " + function_name(block.launch->kernel) + ", " + describe("block", blockIdx);
 }
@@ -36,8 +41,7 @@ std::string describe_waiting() {
       continue;
     }
     const auto same = [&](const Thread& other) {
-      return other.state == thread.state && other.mask == thread.mask &&
-             same_site(other.site, thread.site);
+      return other.state == thread.state && other.mask == thread.mask && same_place(other, thread);
     };
     bool seen = false;
     for (int j = 0; j < i && !seen; ++j) seen = same(block.threads[j]);
@@ -49,7 +53,7 @@ std::string describe_waiting() {
     if (!in_barrier) std::snprintf(mask, sizeof mask, " (mask 0x%08x)", thread.mask);
     text += (groups++ ? "; " : "") + std::to_string(members) + " threads, the first " +
             describe(thread) + ", wait in " + (in_barrier ? "__syncthreads" : name_of(thread.op)) +
-            mask + " at " + describe(thread.site);
+            mask + " at " + describe_place(thread);
   }
   return text;
 }
@@ -57,6 +61,10 @@ std::string describe_waiting() {
 bool same_site(const Site& a, const Site& b) {
   return a.line() == b.line() && a.column() == b.column() &&
          std::strcmp(a.file_name(), b.file_name()) == 0;
+}
+
+bool same_place(const Thread& a, const Thread& b) {
+  return same_site(a.site, b.site) && same_site(a.caller, b.caller);
 }
 
 }  // namespace stillpoint::emulation

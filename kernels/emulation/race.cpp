@@ -186,14 +186,50 @@ void access_cell(const Thread& self, const char* address, size_t bytes, Access a
   }
 }
 
-// Memory that a kernel may use besides shared and device memory: its stack, its arguments, and the
-// program's own constants.
+// Memory that a kernel may use besides shared and device memory: its stack, its arguments, its
+// indices, and the program's own constants.
 bool private_memory(const void* address) {
   const auto* p = static_cast<const char*>(address);
   const auto* arguments = reinterpret_cast<const char*>(block.launch->invocation.get());
-  return in_program_data(address) || on_fiber_stack(address) ||
+  const auto is = [address](const auto& variable) {
+    const auto* begin = reinterpret_cast<const char*>(&variable);
+    return address >= begin && address < begin + sizeof variable;
+  };
+  return on_fiber_stack(address) || is(threadIdx) || is(blockIdx) || is(blockDim) || is(gridDim) ||
          (p >= arguments && p < arguments + block.launch->invocation_bytes) ||
-         in_library_data(address);
+         in_constant_data(address);
+}
+
+// The state of device memory from `p` on, and of how many bytes: at most `bytes`, within a page.
+Memory state_of(const char* p, size_t bytes, size_t* run) {
+  const Page& page = page_of(p);
+  const size_t offset = static_cast<size_t>(device_offset(p)) % kPageBytes;
+  *run = std::min(bytes, kPageBytes - offset);
+  if (page.cells == nullptr) {
+    if (page.state != Memory::uninitialised || looks_uninitialised(p, *run)) return page.state;
+  }
+  const auto state = [&](size_t i) {
+    if (page.cells == nullptr) {
+      return looks_uninitialised(p + i, 1) ? Memory::uninitialised : Memory::initialised;
+    }
+    const Cell& cell = page.cells[(offset + i) / 4];
+    const unsigned bit = 1u << ((offset + i) & 3);
+    if ((cell.usable & bit) == 0) return Memory::unusable;
+    return (cell.initialised & bit) != 0 || !looks_uninitialised(p + i, 1) ? Memory::initialised
+                                                                           : Memory::uninitialised;
+  };
+  for (size_t i = 1; i < *run; ++i) {
+    if (state(i) != state(0)) *run = i;
+  }
+  return state(0);
+}
+
+const char* find_unusable(const char* p, size_t bytes) {
+  size_t run = 0;
+  for (const char* end = p + bytes; p < end; p += run) {
+    if (state_of(p, static_cast<size_t>(end - p), &run) == Memory::unusable) return p;
+  }
+  return nullptr;
 }
 
 }  // namespace
@@ -263,6 +299,31 @@ void race_mark(const void* address, size_t bytes, Memory state) {
     cell.initialised = state == Memory::initialised ? initialised | mask : initialised;
     p += here;
   }
+}
+
+std::string race_copy(const void* to, const void* from, size_t bytes) {
+  if (!instrumented) return "";
+  const bool from_device = in_device_heap(from);
+  const auto* source = static_cast<const char*>(from);
+  const auto* target = static_cast<const char*>(to);
+  if (from_device) {
+    const char* wrong = find_unusable(source, bytes);
+    if (wrong != nullptr) return "reads " + describe_address(wrong);
+  }
+  if (!in_device_heap(to)) return "";
+  if (const char* wrong = find_unusable(target, bytes); wrong != nullptr) {
+    return "writes " + describe_address(wrong);
+  }
+  if (!from_device) {
+    race_mark(to, bytes, Memory::initialised);
+    return "";
+  }
+  size_t run = 0;
+  for (size_t done = 0; done < bytes; done += run) {
+    const Memory state = state_of(source + done, bytes - done, &run);
+    race_mark(target + done, run, state);
+  }
+  return "";
 }
 
 }  // namespace stillpoint::emulation

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 namespace stillpoint::emulation {
 
@@ -24,5 +25,8 @@ void race_access(const void* address, size_t bytes, Access access, const void* c
 
 // From now on memory is what is said here; what happened to it before is forgotten.
 void race_mark(const void* address, size_t bytes, Memory state);
+// The same for a copy, which makes `to` as initialised as `from` is, or for a fill if `from` is
+// nullptr or host memory. Empty, or what of the two is out of bounds.
+std::string race_copy(const void* to, const void* from, size_t bytes);
 
 }  // namespace stillpoint::emulation

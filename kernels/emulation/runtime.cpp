@@ -40,7 +40,7 @@ std::string launch_problem(const Launch& launch) {
     return text("grid", g);
   }
   const auto found = dynamic_shared_limits().find(launch.kernel);
-  const size_t limit = found == dynamic_shared_limits().end() ? 49152 : found->second;
+  const size_t limit = found == dynamic_shared_limits().end() ? kSharedBytesUnasked : found->second;
   if (launch.shared_bytes > limit) {
     return std::to_string(launch.shared_bytes) + " bytes of shared memory, allowed are " +
            std::to_string(limit);
@@ -48,14 +48,17 @@ std::string launch_problem(const Launch& launch) {
   return "";
 }
 
+void report_overrun(const std::string& where, const std::string& overrun) {
+  if (overrun.empty()) return;
+  report_failure(cudaErrorIllegalAddress, "device memory out of bounds" + where + ": " + overrun);
+}
+
 // The kernel at fault is known if it wrote past an array that it was given; advance() looks at all.
 void run_kernel(const Launch& launch) {
   open_arguments(launch.invocation.get(), launch.invocation_bytes);
   if (!run_grid(launch)) return;
   const std::string overrun = check_red_zones(launch.invocation.get(), launch.invocation_bytes);
-  if (overrun.empty()) return;
-  report_failure(cudaErrorIllegalAddress, "device memory out of bounds in kernel " +
-                                              function_name(launch.kernel) + ": " + overrun);
+  if (!overrun.empty()) report_overrun(" in kernel " + function_name(launch.kernel), overrun);
 }
 
 cudaError_t submit_block(const char* call, cudaStream_t handle, const void* address,
@@ -91,18 +94,24 @@ cudaError_t enqueue_kernel(Launch launch, cudaStream_t handle) {
     return error(cudaErrorInvalidConfiguration,
                  "launch of kernel " + function_name(launch.kernel) + ": " + problem);
   }
+  if (const auto asked = dynamic_shared_limits().find(launch.kernel);
+      asked != dynamic_shared_limits().end()) {
+    launch.shared_asked = asked->second;
+  }
   submit(stream, {.run = [launch = std::move(launch)] { run_kernel(launch); }});
   return cudaSuccess;
 }
 
 cudaError_t take_block(cudaStream_t handle, void* address, size_t bytes, size_t capacity) {
-  return submit_block("take_block", handle, address, capacity,
-                      [=] { open_block(address, bytes, capacity); });
+  return submit_block("take_block", handle, address, capacity, [=] {
+    report_overrun(" before it is taken", open_block(address, bytes, capacity));
+  });
 }
 
 cudaError_t return_block(cudaStream_t handle, void* address, size_t capacity) {
-  return submit_block("return_block", handle, address, capacity,
-                      [=] { close_block(address, capacity); });
+  return submit_block("return_block", handle, address, capacity, [=] {
+    report_overrun(" before it is given back", close_block(address, capacity));
+  });
 }
 
 cudaError_t enqueue(cudaStream_t handle, const char* name, std::function<void()> work) {
@@ -111,10 +120,7 @@ cudaError_t enqueue(cudaStream_t handle, const char* name, std::function<void()>
   submit(stream, {.run = [name, work = std::move(work)] {
            ++counts.library_calls;
            work();
-           const std::string overrun = check_red_zones();
-           if (overrun.empty()) return;
-           report_failure(cudaErrorIllegalAddress,
-                          std::string("device memory out of bounds in ") + name + ": " + overrun);
+           report_overrun(std::string(" in ") + name, check_red_zones());
          }});
   return cudaSuccess;
 }

@@ -1,5 +1,5 @@
-// Shared memory of the running block: one arena, filled with NaN for every block, with a red zone
-// after each array.
+// Shared memory of the running block: one arena, filled with NaN for every block, with red zones
+// before and after each array.
 #include <algorithm>
 #include <cstring>
 #include <vector>
@@ -12,9 +12,8 @@
 namespace stillpoint::emulation {
 namespace {
 
-constexpr size_t kRedZone = 32;
+constexpr size_t kRedZone = 256;
 constexpr unsigned char kPoison = 0xff;
-constexpr size_t kMaxStaticBytes = 49152;  // what nvcc allows for static arrays
 
 struct Placed {
   const char* name;
@@ -29,7 +28,7 @@ uint64_t blocks = 0;
 
 unsigned char* place(const char* name, size_t bytes, size_t alignment) {
   // No better aligned than promised, so that a wider access to it is caught.
-  const size_t offset = (top + 31) / 32 * 32 + (alignment < 32 ? alignment : 0);
+  const size_t before = top, offset = (top + 31) / 32 * 32 + (alignment < 32 ? alignment : 0);
   top = offset + bytes + kRedZone;
   if (top > sizeof arena) {
     fail(cudaErrorLaunchFailure, "shared memory",
@@ -40,6 +39,7 @@ unsigned char* place(const char* name, size_t bytes, size_t alignment) {
   asan_unpoison(address, bytes);
   std::memset(address, kPoison, bytes);
   race_mark(address, bytes, Memory::uninitialised);
+  fill_red_zone(arena + before, offset - before);
   fill_red_zone(address + bytes, kRedZone);
   return address;
 }
@@ -50,7 +50,8 @@ void begin_shared(size_t dynamic_bytes) {
   ++blocks;
   asan_poison(arena, top);
   race_mark(arena, top, Memory::unusable);
-  top = 0;
+  top = kRedZone;
+  fill_red_zone(arena, kRedZone);
   placed.clear();
   place("dynamic shared memory", dynamic_bytes, 16);
 }
@@ -61,10 +62,15 @@ void* shared_array(SharedArray& array) {
   if (array.block != blocks) {
     size_t total = array.bytes;
     for (size_t i = 1; i < placed.size(); ++i) total += placed[i].bytes;
-    if (total > kMaxStaticBytes) {
+    // nvcc allows so much for static arrays; the launch, for these and the dynamic memory together.
+    const size_t asked = block.launch->shared_asked, dynamic = block.launch->shared_bytes;
+    const size_t together = total + std::max(asked, dynamic);
+    if (total > kSharedBytesUnasked ||
+        together > (asked > 0 ? kMaxSharedBytes : kSharedBytesUnasked)) {
       fail(cudaErrorLaunchFailure, "shared memory", [&] {
-        return std::to_string(total) + " bytes of static arrays with " + array.name +
-               ", the limit is " + std::to_string(kMaxStaticBytes);
+        return std::to_string(total) + " bytes of static arrays with " + array.name + " beside " +
+               std::to_string(together - total) + " dynamic ones, the limit is " +
+               std::to_string(asked > 0 ? kMaxSharedBytes : kSharedBytesUnasked);
       });
     }
     array.address = place(array.name, array.bytes, array.alignment);
@@ -82,15 +88,22 @@ std::string describe_shared(const void* address) {
   const auto offset = static_cast<size_t>(shared_offset(address));
   const Placed* nearest = &placed[0];
   for (const Placed& p : placed) {
-    if (offset + kRedZone / 2 >= p.offset) nearest = &p;
+    if (offset + 16 >= p.offset) nearest = &p;
   }
   return "byte " + std::to_string(static_cast<ptrdiff_t>(offset - nearest->offset)) + " of " +
          nearest->name + " (" + std::to_string(nearest->bytes) + " bytes)";
 }
 
 std::string check_shared() {
+  const unsigned char* zone = arena;  // after the array before, until this one
   for (const Placed& p : placed) {
-    const unsigned char* end = arena + p.offset + p.bytes;
+    const unsigned char *begin = arena + p.offset, *end = begin + p.bytes;
+    if (const void* written = find_written(zone, static_cast<size_t>(begin - zone));
+        written != nullptr) {
+      return "written " + std::to_string(begin - static_cast<const unsigned char*>(written)) +
+             " bytes before the start of " + p.name + " (" + std::to_string(p.bytes) + " bytes)";
+    }
+    zone = end + kRedZone;
     if (const void* written = find_written(end, kRedZone); written != nullptr) {
       return "written " + std::to_string(static_cast<const unsigned char*>(written) - end) +
              " bytes past the end of " + p.name + " (" + std::to_string(p.bytes) + " bytes)";

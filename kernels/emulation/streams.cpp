@@ -39,6 +39,15 @@ uint64_t checksum(const void* data, size_t bytes) {
   return hash;
 }
 
+// For the race check: what a kernel may not touch, a copy may not.
+bool may_copy(const char* call, const void* to, const void* from, size_t bytes) {
+  const std::string wrong = race_copy(to, from, bytes);
+  if (wrong.empty()) return true;
+  report_failure(cudaErrorIllegalAddress, std::string("device memory out of bounds: ") + call +
+                                              " of " + std::to_string(bytes) + " bytes " + wrong);
+  return false;
+}
+
 // Puts a copy on the stream. Where the host must wait for it anyway, its ends need no watching.
 cudaError_t submit_copy(const char* call, void* to, const void* from, size_t bytes,
                         cudaMemcpyKind kind, cudaStream_t handle, bool host_waits,
@@ -81,8 +90,7 @@ cudaError_t submit_copy(const char* call, void* to, const void* from, size_t byt
                      }
                      open_allocation(to);
                      open_allocation(from);
-                     std::memmove(to, from, bytes);
-                     if (to_device) race_mark(to, bytes, Memory::initialised);
+                     if (may_copy(call, to, from, bytes)) std::memmove(to, from, bytes);
                    },
                .on_host = !to_device && !from_device,
                .host = to_device && from_device ? nullptr : host,
@@ -101,8 +109,8 @@ cudaError_t submit_fill(void* to, int value, size_t bytes, cudaStream_t handle,
   }
   OperationPtr operation = submit(stream, {.run = [=] {
                                     ++counts.copies;
+                                    if (!may_copy("cudaMemset", to, nullptr, bytes)) return;
                                     std::memset(to, value, bytes);
-                                    race_mark(to, bytes, Memory::initialised);
                                   }});
   if (submitted != nullptr) *submitted = std::move(operation);
   return cudaSuccess;

@@ -2,9 +2,11 @@
 // messages need it, so its cost does not matter.
 #include <link.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <cstdlib>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <string>
@@ -12,8 +14,6 @@
 #include <vector>
 
 #include "kernels/emulation/block.h"
-
-extern "C" const char __executable_start, _end;  // by the linker: the program in memory
 
 namespace stillpoint::emulation {
 namespace {
@@ -89,6 +89,39 @@ std::string short_name(std::string name) {
   return name.substr(begin, end - begin);
 }
 
+// What cannot be written: constants, also those that the loader filled in.
+int add_constants(dl_phdr_info* info, size_t, void* result) {
+  for (int i = 0; i < info->dlpi_phnum; ++i) {
+    const auto& segment = info->dlpi_phdr[i];
+    const bool constant = segment.p_type == PT_LOAD && (segment.p_flags & PF_W) == 0;
+    if (!constant && segment.p_type != PT_GNU_RELRO) continue;
+    const uintptr_t begin = info->dlpi_addr + segment.p_vaddr;
+    uintptr_t& end = (*static_cast<std::map<uintptr_t, uintptr_t>*>(result))[begin];
+    end = std::max<uintptr_t>(end, begin + segment.p_memsz);
+  }
+  return 0;
+}
+
+// What a build for coverage counts in, by binutils' nm.
+void add_gcov_counters(std::map<uintptr_t, uintptr_t>* ranges) {
+  uintptr_t bias = 0;
+  const auto first = [](dl_phdr_info* info, size_t, void* result) {
+    *static_cast<uintptr_t*>(result) = info->dlpi_addr;
+    return 1;
+  };
+  dl_iterate_phdr(first, &bias);  // the program comes first
+  char exe[4096];
+  if (realpath("/proc/self/exe", exe) == nullptr) return;
+  const std::string command = std::string("nm -S '") + exe + "' 2>/dev/null | grep ' __gcov'";
+  const std::unique_ptr<FILE, int (*)(FILE*)> pipe(popen(command.c_str(), "r"), pclose);
+  char line[4096];
+  while (pipe && std::fgets(line, sizeof line, pipe.get()) != nullptr) {
+    char* rest = nullptr;
+    const uintptr_t begin = bias + std::strtoull(line, &rest, 16);
+    (*ranges)[begin] = begin + std::strtoull(rest, nullptr, 16);
+  }
+}
+
 }  // namespace
 
 std::string function_name(const void* address) {
@@ -114,14 +147,18 @@ std::string source_line(const void* return_address) {
   return last == 0 ? place(0) : place(0) + ", called from " + place(last);
 }
 
-bool in_program_data(const void* address) {
-  const auto* p = static_cast<const char*>(address);
-  return p >= &__executable_start && p < &_end;
-}
-
-bool in_library_data(const void* address) {
-  Module module{reinterpret_cast<uintptr_t>(address), 0, {}};
-  return dl_iterate_phdr(find_module, &module) != 0;
+bool in_constant_data(const void* address) {
+  static auto& ranges = *new std::map<uintptr_t, uintptr_t>;  // end by begin
+  const auto p = reinterpret_cast<uintptr_t>(address);
+  const auto found = [&] {
+    const auto after = ranges.upper_bound(p);
+    return after != ranges.begin() && p < std::prev(after)->second;
+  };
+  if (found()) return true;
+  dl_iterate_phdr(add_constants, &ranges);  // again: libraries may have been loaded since
+  if (found()) return true;
+  add_gcov_counters(&ranges);
+  return found();
 }
 
 }  // namespace stillpoint::emulation

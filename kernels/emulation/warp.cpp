@@ -94,7 +94,7 @@ void complete(int warp, const Meeting& meeting, WarpOp op) {
 template <class Why>
 [[noreturn]] void wrong(const Thread& self, Why why) {
   fail(cudaErrorLaunchFailure, "wrong warp mask", [&] {
-    return describe(self) + " calls " + name_of(self.op) + " at " + describe(self.site) +
+    return describe(self) + " calls " + name_of(self.op) + " at " + describe_place(self) +
            " with mask " + hex(self.mask) + why();
   });
 }
@@ -105,10 +105,10 @@ Meeting& join(Warp& warp, const Thread& self) {
     Meeting& meeting = warp.meetings[i];
     if (meeting.mask != self.mask) continue;
     const Thread& other = block.thread_of(self.warp(), std::countr_zero(meeting.arrived));
-    if (other.op != self.op || (self.op != WarpOp::sync && !same_site(other.site, self.site))) {
+    if (other.op != self.op || (self.op != WarpOp::sync && !same_place(other, self))) {
       wrong(self, [&] {
         return ", " + describe(other) + " calls " + name_of(other.op) + " at " +
-               describe(other.site) + " with the same mask";
+               describe_place(other) + " with the same mask";
       });
     }
     return meeting;
@@ -189,9 +189,9 @@ void thread_exits_warp(Thread& thread) {
     const Thread& other = block.thread_of(thread.warp(), std::countr_zero(meeting.arrived));
     fail(cudaErrorLaunchFailure, "wrong warp mask", [&] {
       return std::to_string(std::popcount(meeting.arrived)) + " lanes wait in " +
-             name_of(other.op) + " at " + describe(other.site) + " with mask " + hex(meeting.mask) +
-             ", " + describe(thread) + " (lane " + std::to_string(thread.lane()) +
-             ") exited without reaching it";
+             name_of(other.op) + " at " + describe_place(other) + " with mask " +
+             hex(meeting.mask) + ", " + describe(thread) + " (lane " +
+             std::to_string(thread.lane()) + ") exited without reaching it";
     });
   }
 }

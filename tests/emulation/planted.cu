@@ -4,6 +4,7 @@
 
 #include <map>
 
+#include "kernels/common/index.cuh"
 #include "kernels/common/reduce.cuh"
 
 using stillpoint::kernels::Status;
@@ -173,6 +174,23 @@ __global__ void two_barriers(const float* x, float* y) {
   }
 }
 
+// Two calls of one helper, in which the barriers and shuffles are the same.
+__global__ void block_sum_in_two_branches(const float* x, float* y) {
+  if (threadIdx.x < kBlock / 2) {
+    y[threadIdx.x] = block_sum(x[threadIdx.x]);
+  } else {
+    y[threadIdx.x] = -block_sum(x[threadIdx.x]);
+  }
+}
+
+__global__ void warp_sum_in_two_branches(const float* x, float* y) {
+  if (threadIdx.x % 32 < 16) {
+    y[threadIdx.x] = warp_sum(x[threadIdx.x]);
+  } else {
+    y[threadIdx.x] = -warp_sum(x[threadIdx.x]);
+  }
+}
+
 __global__ void barrier_against_shuffle(const float* x, float* y) {
   float value = x[threadIdx.x];
   if (threadIdx.x < 16) {
@@ -241,6 +259,41 @@ __global__ void dynamic_shared_past_end(const float* x, float* y) {
   y[threadIdx.x] = buffer[threadIdx.x];
 }
 
+// x[0] is 0.
+__global__ void shared_before_start(const float* x, float* y) {
+  STILLPOINT_SHARED(float[32], first);
+  STILLPOINT_SHARED(float[32], second);
+  first[threadIdx.x] = second[threadIdx.x] = x[threadIdx.x];
+  __syncthreads();
+  float* p = second;
+  if (threadIdx.x == 0) p[-1 - static_cast<int>(x[0])] = 1.0f;
+  y[threadIdx.x] = first[threadIdx.x] + second[threadIdx.x];
+}
+
+__global__ void dynamic_shared_before_start(const float* x, float* y) {
+  float* buffer = dynamic_shared<float>();
+  buffer[static_cast<int>(threadIdx.x) - 8] = x[threadIdx.x];
+  y[threadIdx.x] = x[threadIdx.x];
+}
+
+// 40000 bytes, beside the dynamic ones.
+__device__ void use_static(const float* x, float* y) {
+  STILLPOINT_SHARED(float[10000], buffer);
+  buffer[threadIdx.x] = x[threadIdx.x];
+  __syncthreads();
+  y[threadIdx.x] = buffer[threadIdx.x];
+}
+
+__global__ void static_beside_dynamic(const float* x, float* y) { use_static(x, y); }
+__global__ void static_beside_too_much(const float* x, float* y) { use_static(x, y); }
+__global__ void static_beside_far_too_much(const float* x, float* y) { use_static(x, y); }
+
+// The address of what it writes is in x: no argument names the allocation.
+__global__ void write_through_table(const float* x, float*) {
+  float* const target = *reinterpret_cast<float* const*>(x);
+  target[0] = 1.0f;
+}
+
 __global__ void write_past_end(const float* x, float* y) { y[kPlantedSize] = x[0]; }
 __global__ void read_past_end(const float* x, float* y) { y[0] = x[kPlantedSize + 1]; }
 __global__ void write_before_start(const float* x, float* y) { y[-1] = x[0]; }
@@ -277,6 +330,15 @@ Status launch_empty(unsigned grid, unsigned block, size_t shared_bytes, Stream s
   return launch(empty_kernel, grid, block, shared_bytes, stream);
 }
 
+size_t index_bytes(int64_t elements) {
+  size_t bytes = 0;
+  (void)with_index(elements, [&]<class Index>() {
+    bytes = sizeof(Index);
+    return Status{};
+  });
+  return bytes;
+}
+
 Status run(std::string_view name, float* x, float* y, Stream stream) {
   using Kernel = void (*)(const float*, float*);
   struct Case {
@@ -304,6 +366,8 @@ Status run(std::string_view name, float* x, float* y, Stream stream) {
       {"barrier_in_one_branch", {barrier_in_one_branch}},
       {"return_before_barrier", {return_before_barrier}},
       {"two_barriers", {two_barriers}},
+      {"block_sum_in_two_branches", {block_sum_in_two_branches}},
+      {"warp_sum_in_two_branches", {warp_sum_in_two_branches}},
       {"barrier_against_shuffle", {barrier_against_shuffle}},
       {"full_mask_in_half_a_warp", {full_mask_in_half_a_warp}},
       {"mask_leaves_itself_out", {mask_leaves_itself_out}},
@@ -315,6 +379,12 @@ Status run(std::string_view name, float* x, float* y, Stream stream) {
       {"uninitialised_device", {uninitialised_device}},
       {"shared_index_past_end", {shared_index_past_end}},
       {"dynamic_shared_past_end", {dynamic_shared_past_end, 1, kBlock, kBlock * sizeof(float)}},
+      {"shared_before_start", {shared_before_start, 1, 32}},
+      {"dynamic_shared_before_start", {dynamic_shared_before_start, 1, 8, 32}},
+      {"static_beside_dynamic", {static_beside_dynamic, 1, 32, 9152}},
+      {"static_beside_too_much", {static_beside_too_much, 1, 32, 9153}},
+      {"static_beside_far_too_much", {static_beside_far_too_much, 1, 32, 200000}},
+      {"write_through_table", {write_through_table, 1, 1}},
       {"write_past_end", {write_past_end, 1, 1}},
       {"read_past_end", {read_past_end, 1, 1}},
       {"write_before_start", {write_before_start, 1, 1}},

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string_view>
 
 #include "kernels/common/status.h"
@@ -16,6 +17,7 @@ stillpoint::kernels::Status run(std::string_view kernel, float* x, float* y,
                                 stillpoint::kernels::Stream stream);
 stillpoint::kernels::Status launch_empty(unsigned grid, unsigned block, size_t shared_bytes,
                                          stillpoint::kernels::Stream stream);
+size_t index_bytes(int64_t elements);  // of the Index that with_index() takes for them
 }  // namespace planted
 namespace planted_watched {
 stillpoint::kernels::Status run(std::string_view kernel, float* x, float* y,

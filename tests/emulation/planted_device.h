@@ -40,10 +40,11 @@ class PlantedDevice {
   PlantedDevice& operator=(const PlantedDevice&) = delete;
 
   // x as made here, y zero; then the kernel, and y back.
-  Outcome run(Runner runner, std::string_view kernel, uint64_t seed) {
+  Outcome run(Runner runner, std::string_view kernel, uint64_t seed, bool random_order = true) {
     using namespace stillpoint::emulation;
     reset();
     set_seed(seed);
+    set_random_order(random_order);
     Outcome outcome;
     constexpr size_t kBytes = kPlantedSize * sizeof(float);
     EXPECT_EQ(cudaMemcpyAsync(x_, host_x_.data(), kBytes, cudaMemcpyHostToDevice, stream_),

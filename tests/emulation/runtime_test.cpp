@@ -5,9 +5,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <functional>
 #include <vector>
 
+#include "engine/device.h"
 #include "kernels/common/sanitizer.h"
 #include "kernels/emulation/emulation.h"
 #include "tests/emulation/planted_device.h"
@@ -346,7 +348,7 @@ TEST_F(Runtime, BlocksOfAnAllocatorAreChecked) {
     ASSERT_EQ(emulation::return_block(streams_[0], device_[1], kBytes), cudaSuccess);
     ASSERT_EQ(cudaStreamSynchronize(streams_[0]), cudaSuccess);
     launch("copies");
-    ASSERT_EQ(cudaStreamSynchronize(streams_[0]), cudaSuccess);
+    ASSERT_NE(cudaStreamSynchronize(streams_[0]), cudaSuccess);
   };
 #ifdef STILLPOINT_ASAN
   EXPECT_DEATH(write_past_block(), "use-after-poison");
@@ -358,6 +360,8 @@ TEST_F(Runtime, BlocksOfAnAllocatorAreChecked) {
       StartsWith("device memory out of bounds in kernel copies: written 0 bytes past the end "
                  "of a block of 100 bytes in device allocation"));
   use_after_return();
+  EXPECT_THAT(emulation::last_error_message(),
+              HasSubstr("written byte 0 of a block that was given back, in device allocation"));
   emulation::reset();
   ASSERT_EQ(emulation::take_block(streams_[0], device_[1], kBytes, kBytes), cudaSuccess);
   ASSERT_EQ(cudaStreamSynchronize(streams_[0]), cudaSuccess);
@@ -366,6 +370,54 @@ TEST_F(Runtime, BlocksOfAnAllocatorAreChecked) {
   emulation::reset();
   EXPECT_EQ(emulation::take_block(streams_[0], device_[1] + 1, kBytes, kBytes),
             cudaErrorInvalidValue);
+}
+
+// A kernel writes past an array whose address it found in memory, so that only a look at all memory
+// can tell; and what comes next would wipe the traces, or end the time in which they are looked
+// for.
+TEST_F(Runtime, StrayWriteIsSeenBeforeItsTracesAreGone) {
+  const auto write = [&](float* target) {
+    emulation::reset();
+    EXPECT_EQ(emulation::take_block(streams_[0], device_[1], 100, kBytes), cudaSuccess);
+    std::memcpy(pinned_, &target, sizeof target);
+    EXPECT_EQ(
+        cudaMemcpyAsync(device_[0], pinned_, sizeof target, cudaMemcpyHostToDevice, streams_[0]),
+        cudaSuccess);
+    EXPECT_TRUE(planted::run("write_through_table", device_[0], device_[2], streams_[0]).ok());
+  };
+  const auto caught = [&](cudaError_t code, const char* where) {
+    EXPECT_EQ(code, cudaErrorIllegalAddress);
+    EXPECT_THAT(emulation::last_error_message(), StartsWith("device memory out of bounds"));
+    EXPECT_THAT(emulation::last_error_message(), HasSubstr(where));
+  };
+#ifdef STILLPOINT_ASAN
+  EXPECT_DEATH((write(device_[1] + 25), caught(cudaStreamSynchronize(streams_[0]), "")),
+               "use-after-poison");
+#else
+  write(device_[1] + 25);
+  ASSERT_EQ(emulation::return_block(streams_[0], device_[1], kBytes), cudaSuccess);
+  caught(cudaStreamSynchronize(streams_[0]),
+         "written 0 bytes past the end of a block of 100 bytes");
+
+  write(device_[1] + 250);  // at the far end of the red zone
+  ASSERT_EQ(emulation::take_block(streams_[0], device_[1], kBytes, kBytes), cudaSuccess);
+  caught(cudaStreamSynchronize(streams_[0]), "written 900 bytes past the end of a block of 100");
+
+  write(device_[1] + kN + 512);  // 2 KiB past the allocation's own end
+  static bool ran;
+  ran = false;
+  ASSERT_EQ(cudaLaunchHostFunc(
+                streams_[0], [](void*) { ran = true; }, nullptr),
+            cudaSuccess);
+  caught(cudaStreamSynchronize(streams_[0]),
+         "written 2048 bytes past the end of device allocation");
+  EXPECT_FALSE(ran);
+
+  write(device_[1] + kN);
+  cudaError_t code = cudaErrorNotReady;
+  while (code == cudaErrorNotReady) code = cudaStreamQuery(streams_[0]);
+  caught(code, "written 0 bytes past the end of device allocation");
+#endif
 }
 
 TEST_F(Runtime, LaunchesAreChecked) {
@@ -418,6 +470,11 @@ TEST_F(Runtime, FailureLastsUntilReset) {
   emulation::reset();
   EXPECT_EQ(cudaMalloc(&p, 16), cudaSuccess);
   EXPECT_EQ(cudaFree(p), cudaSuccess);
+}
+
+// Tests of the CUDA backend skip where there is no device: here none may.
+TEST_F(Runtime, EngineFindsTheDevice) {
+  EXPECT_TRUE(stillpoint::available(stillpoint::Device::cuda));
 }
 
 TEST_F(Runtime, DeviceDescribesItself) {

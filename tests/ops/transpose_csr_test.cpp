@@ -57,7 +57,7 @@ void check_transpose(const std::string& name, const Tensor& offsets, const Tenso
     kernels::set_num_threads(0);
     EXPECT_EQ(got, wanted) << threads << " threads";
   }
-  if (!available(Device::cuda)) return;
+  if (!available(Device::cuda)) GTEST_SKIP() << "no CUDA device";
   const KernelCounts before = kernel_counts();
   EXPECT_EQ(on_host(ops::transpose_csr(offsets.to(Device::cuda), indices.to(Device::cuda), cols)),
             wanted)
