@@ -38,7 +38,9 @@ int run(int argc, char** argv) {
       "boards they get right after how many refinements, and solves puzzles with them.\n\n"
       "  sudoku generate --count 1000 --output puzzles.csv\n"
       "  sudoku train --output runs/first --minutes 8\n"
-      "  sudoku eval --checkpoint runs/first/checkpoint.safetensors --puzzles puzzles.csv");
+      "  sudoku eval --checkpoint runs/first/checkpoint.safetensors --puzzles puzzles.csv\n"
+      "  sudoku generate --count 1 | sudoku solve --checkpoint runs/first/checkpoint.safetensors "
+      "-");
   app.require_subcommand(1);
   app.set_help_all_flag("--help-all", "Help for all subcommands");
   std::function<int()> chosen;
@@ -50,7 +52,12 @@ int run(int argc, char** argv) {
   add("generate", "Make puzzles", add_generate);
   add("train", "Train a network on puzzles made on the way", add_train);
   add("eval", "Measure a trained network", add_eval);
-  CLI11_PARSE(app, argc, argv);
+  add("solve", "Solve puzzles with a trained network", add_solve);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 1;
+  }
   return chosen();
 }
 

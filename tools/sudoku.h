@@ -16,6 +16,7 @@ namespace stillpoint::tools {
 std::function<int()> add_generate(CLI::App& app);
 std::function<int()> add_train(CLI::App& app);
 std::function<int()> add_eval(CLI::App& app);
+std::function<int()> add_solve(CLI::App& app);
 
 // --kind minimal|ordinary of generated puzzles.
 CLI::Option* add_kind(CLI::App& app, sudoku::PuzzleKind& kind);

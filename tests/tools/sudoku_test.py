@@ -1,6 +1,10 @@
 """The program `sudoku` as a user runs it: exit status, output, files. Usage: sudoku_test.py PROGRAM"""
 import json
+import os
 import pathlib
+import pty
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +19,7 @@ def sudoku(*arguments):
     return subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=120)
 
 
-class Sudoku(unittest.TestCase):
+class Program(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
@@ -42,8 +46,10 @@ class Sudoku(unittest.TestCase):
         self.assertIn(wanted, result.stderr)
         self.assertEqual(result.stdout, "")
 
+
+class Sudoku(Program):
     def test_help_teaches(self):
-        for command in "generate", "train", "eval":
+        for command in "generate", "train", "eval", "solve":
             text = self.works(command, "--help")
             self.assertIn(f"sudoku {command} --", text)  # an example
             for option in "--seed", "--threads", "--device", "--json":
@@ -107,6 +113,10 @@ class Sudoku(unittest.TestCase):
         self.assertEqual((text.count("\n"), text[-1]), (summary["puzzles"], "\n"))
         self.assertEqual({len(line) for line in text.splitlines()}, {163})
         self.assertEqual(list(self.folder.iterdir()), [file])
+
+    def test_wrong_command_lines_end_with_status_1(self):
+        for wrong in ["--colour"], [], ["solve", "1", "--puzzles", "2"], ["generate", "--count", 0]:
+            self.assertEqual(sudoku(*wrong).returncode, 1, wrong)
 
     def test_numbers_mean_what_they_look_like(self):
         for option in "--seed", "--count", "--threads":
@@ -195,6 +205,146 @@ class Sudoku(unittest.TestCase):
             damaged = self.folder / name
             damaged.write_bytes(data)
             self.fails(str(damaged), "eval", "--checkpoint", damaged)
+
+
+class Solve(Program):
+    """With a network that solves 4x4 boards."""
+
+    @classmethod
+    def setUpClass(cls):
+        folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(folder.cleanup)
+        result = sudoku("train", "--box", 2, "--channels", 8, "--boards", 16, "--learning-rate", 0.01, "--steps", 80,
+                        "--validate", 0, "--output", folder.name)
+        assert result.returncode == 0, result.stderr
+        cls.trained = pathlib.Path(folder.name) / "checkpoint.safetensors"
+        cls.lines = sudoku("generate", "--box", 2, "--count", 40, "--seed", 3).stdout
+        cls.one, cls.solution = cls.lines.splitlines()[0].split(",")
+
+    def solve(self, *arguments, stdin="", status=0):
+        result = subprocess.run([PROGRAM, "solve", "--checkpoint", self.trained, *map(str, arguments)],
+                                capture_output=True, text=True, timeout=120, input=stdin)
+        self.assertEqual(result.returncode, status, result.stderr)
+        return result
+
+    def test_solves_one(self):
+        board = self.solve(self.one).stdout
+        self.assertEqual("".join(c for c in board if c.isdigit()), self.solution)
+        self.assertEqual(board.count("\n"), 7)
+        answer = json.loads(self.solve(self.one, "--json").stdout)
+        self.assertEqual((answer["puzzle"], answer["answer"], answer["valid"]), (self.one, self.solution, True))
+        self.assertTrue(1 <= answer["iterations"] <= 64)
+        self.assertTrue(0 < answer["certainty"] <= 1)
+
+    def test_solves_streams(self):
+        answers = self.solve("-", "--batch", 7, stdin="# mine\n\n" + self.lines).stdout
+        self.assertEqual(answers, self.lines)
+        file = self.file("own.csv", self.lines)
+        self.assertEqual(self.solve("--puzzles", file, "--threads", 3).stdout, self.lines)
+        objects = [json.loads(line) for line in self.solve("--puzzles", file, "--json").stdout.splitlines()]
+        self.assertEqual([f"{o['puzzle']},{o['answer']}\n" for o in objects], self.lines.splitlines(keepends=True))
+
+    def test_says_when_an_answer_is_not_valid(self):
+        impossible = "123...4........."
+        result = self.solve(impossible, "--restarts", 2, status=3)
+        self.assertIn("no valid solution", result.stderr)
+        answer = json.loads(self.solve(impossible, "--json", "--iterations", 3, status=3).stdout)
+        self.assertEqual((answer["valid"], answer["iterations"]), (False, 3))
+        result = self.solve("-", stdin=f"{impossible}\n{self.one}\n", status=3)
+        self.assertIn("1 of 2 answers are valid", result.stderr)
+        self.assertEqual(len(result.stdout.splitlines()), 2)
+
+    def test_finds_the_network_that_comes_with_it(self):
+        for program, checkpoint in ("tree/build/any/bin/sudoku", "tree/models/checkpoints/symbol.safetensors"), (
+                "prefix/bin/sudoku", "prefix/share/stillpoint/symbol.safetensors"):
+            program, checkpoint = self.folder / program, self.folder / checkpoint
+            program.parent.mkdir(parents=True)
+            checkpoint.parent.mkdir(parents=True)
+            shutil.copy(PROGRAM, program)
+            command = [program, "solve", self.one]
+            lost = subprocess.run(command, capture_output=True, text=True)
+            self.assertEqual(lost.returncode, 1)
+            self.assertIn(str(checkpoint), lost.stderr)
+            self.assertIn("--checkpoint", lost.stderr)
+            shutil.copy(self.trained, checkpoint)
+            self.assertEqual(subprocess.run(command, capture_output=True).returncode, 0)
+
+    def test_watches_without_a_terminal(self):
+        text = self.solve(self.one, "--watch").stdout
+        self.assertNotIn("\x1b", text)
+        self.assertIn("iteration   1 of 64", text)
+        self.assertIn("iteration   2 of 64", text)
+        self.assertNotIn("iteration   3 of 64", text)
+
+    def watch_in_a_terminal(self, *arguments, interrupt=False):
+        ours, theirs = pty.openpty()
+        run = subprocess.Popen([PROGRAM, "solve", "--checkpoint", self.trained, "--watch", *map(str, arguments)],
+                               stdout=theirs, stderr=subprocess.DEVNULL)
+        os.close(theirs)
+        text = b""
+        while True:
+            try:
+                part = os.read(ours, 4096)
+            except OSError:  # the other end is closed
+                break
+            text += part
+            if interrupt and b"iteration   2" in text:
+                run.send_signal(signal.SIGINT)
+                interrupt = False
+        os.close(ours)
+        return run.wait(timeout=60), text.decode()
+
+    def test_watches_in_a_terminal(self):
+        status, text = self.watch_in_a_terminal(self.one, "--delay", 0.01)
+        self.assertEqual(status, 0)
+        frames = text.split("\x1b[8A")  # back up over board and status line
+        self.assertGreater(len(frames), 3)
+        self.assertTrue(text.startswith("\x1b[?25l"))
+        self.assertTrue(text.endswith("\x1b[0m\x1b[?25h"))
+        for frame in frames:
+            self.assertEqual(frame.count("\x1b[38;2;"), self.one.count("."))
+            self.assertEqual(frame.count("\x1b[1m"), 16 - self.one.count("."))
+        digits = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", frames[-1]).split("iteration")[0]
+        self.assertEqual("".join(c for c in digits if c.isdigit()), self.solution)
+
+    def test_ctrl_c_gives_the_terminal_back(self):
+        status, text = self.watch_in_a_terminal("123...4.........", "--iterations", 10**6, "--delay", 0.01,
+                                                interrupt=True)
+        self.assertEqual(status, 130)
+        self.assertTrue(text.endswith("\x1b[0m\x1b[?25h"))
+
+    def test_writes_a_page(self):
+        page = self.folder / "page.html"
+        solved = json.loads(self.solve(self.one, "--html", page, "--json").stdout)
+        text = page.read_text()
+        self.assertNotRegex(text, r"(src|href)=|url\(|@import")  # nothing from elsewhere
+        data = json.loads(re.search(r"const data = (.*);", text)[1])
+        self.assertEqual((data["box"], data["puzzle"]), (2, self.one))
+        frames = data["frames"]
+        self.assertGreaterEqual(len(frames), solved["iterations"])
+        self.assertTrue(frames[-1]["valid"])
+        self.assertEqual(frames[solved["iterations"] - 1]["digits"], self.solution)
+        for frame in frames:
+            self.assertEqual((len(frame["digits"]), len(frame["certain"])), (16, 16))
+            self.assertTrue(all(0 <= p <= 1000 for p in frame["certain"]))
+        self.assertEqual(list(self.folder.iterdir()), [page])
+
+    def test_says_what_is_wrong_with_a_puzzle(self):
+        solve = ["solve", "--checkpoint", self.trained]
+        self.fails("PUZZLE,--puzzles", *solve)
+        self.fails("81 (9x9)", *solve, "123")
+        self.fails("column 4", *solve, "1..1............")
+        self.fails("9x9; the network of the checkpoint solves 4x4", *solve, "." * 81)
+        self.fails("--watch: wanted with one puzzle", *solve, "-", "--watch")
+        self.fails("--html: wanted with one puzzle", *solve, "--puzzles", self.file("a.csv", self.lines), "--html", "x")
+        self.fails("--watch", *solve, self.one, "--delay", 1)
+        self.fails("--json", *solve, self.one, "--watch", "--json")
+        self.fails("not a file", *solve, self.one, "--html", self.folder)
+        self.fails("none.csv", *solve, "--puzzles", self.folder / "none.csv")
+        self.fails("holds no puzzle", *solve, "--puzzles", self.file("b.csv", "# none\n"))
+        self.fails("c.csv: line 2, column 1: a puzzle of 3", *solve, "--puzzles", self.file("c.csv", f"{self.one}\n123\n"))
+        self.fails("d.csv: line 1: a board of 9x9", *solve, "--puzzles", self.file("d.csv", "." * 81))
+        self.fails("'0'; wanted", *solve, self.one, "--iterations", 0)
 
 
 if __name__ == "__main__":
