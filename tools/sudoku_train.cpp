@@ -2,9 +2,11 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -73,10 +75,12 @@ class Run {
   explicit Run(const TrainCommand& c)
       : command_(c),
         checkpoint_(fs::path(c.output) / "checkpoint.safetensors"),
+        network_(fs::path(c.output) / "network.safetensors"),
         trainer_(open_run(c, checkpoint_)),
-        metrics_(fs::path(c.output) / "metrics.jsonl", trainer_.steps()),
+        metrics_(fs::path(c.output) / "metrics.jsonl",
+                 c.resume ? JsonLines::Open::resume : JsonLines::Open::fresh, trainer_.steps()),
         seconds_before_(trainer_.seconds) {
-    if (trainer_.steps() == 0) log_run();
+    if (!c.resume) log_run();
     const sudoku::GeneratorOptions unseen{.geometry = trainer_.options().net.geometry,
                                           .seed = trainer_.options().seed,
                                           .use = sudoku::PuzzleUse::evaluation};
@@ -94,11 +98,13 @@ class Run {
       if (trainer_.steps() % 10 == 0) log_step(report);
       console_.show([&] { return status(report, first); });
       if (elapsed() - saved >= command_.save_every) {
-        save_and_validate();
+        save();
+        validate();
         saved = elapsed();
       }
     }
-    save_and_validate();
+    save();
+    validate();
     console_.finish();
     print_summary();
     return interrupted() ? 130 : 0;
@@ -154,12 +160,23 @@ class Run {
                        duration(left));
   }
 
-  void save_and_validate() {
+  void save() {
     trainer_.seconds = elapsed();
     trainer_.save(checkpoint_);
-    if (validation_.empty()) return;
+    trainer_.save_network(network_, command_line());
+  }
+
+  // Once a step, and not for who has pressed Ctrl-C.
+  void validate() {
+    if (validation_.empty() || validated_ == trainer_.steps()) return;
+    const auto go_on = [](int64_t) { return !interrupted(); };
+    if (!go_on(0)) return;
     const optim::AveragedParameters averaged(trainer_.optimiser());
-    report_ = sudoku::evaluate(trainer_.net(), validation_, {.iterations = {8, 16, 32, 64}});
+    const auto report = sudoku::evaluate(trainer_.net(), validation_,
+                                         {.iterations = {8, 16, 32, 64}, .progress = go_on});
+    if (report.puzzles < std::ssize(validation_)) return;
+    report_ = report;
+    validated_ = trainer_.steps();
     metrics_.write({{"step", trainer_.steps()},
                     {"seconds", trainer_.seconds},
                     {"validation", to_json(*report_)}});
@@ -169,6 +186,22 @@ class Run {
       fmt::print(stderr, "  {:.0f} % after {}", 100 * r.boards.value, r.iterations);
     }
     fmt::print(stderr, "\n");
+  }
+
+  // What makes this network again: bit for bit if its length is in steps.
+  std::string command_line() const {
+    const sudoku::TrainOptions& o = trainer_.options();
+    const bool unroll = o.carry.segments == 1;
+    return fmt::format(
+        "sudoku train --model {} --regime {} --box {} --channels {} --boards {} --window {}{} "
+        "--minimal-share {} --learning-rate {} --seed {} {}",
+        sudoku::name(o.net.model),
+        sudoku::name(unroll ? sudoku::Regime::unroll : sudoku::Regime::carry), o.net.geometry.box,
+        o.net.channels, o.carry.boards, o.carry.window,
+        unroll ? "" : fmt::format(" --segments {}", o.carry.segments),
+        o.carry.puzzles.minimal_share, o.learning_rate, o.seed,
+        command_.steps > 0 ? fmt::format("--steps {}", command_.steps)
+                           : fmt::format("--minutes {}", command_.minutes));
   }
 
   void print_summary() const {
@@ -187,11 +220,12 @@ class Run {
   }
 
   const TrainCommand& command_;
-  const fs::path checkpoint_;
+  const fs::path checkpoint_, network_;
   sudoku::Trainer trainer_;
   JsonLines metrics_;
   std::vector<sudoku::Puzzle> validation_;
   std::optional<sudoku::EvaluateReport> report_;
+  int64_t validated_ = -1;  // after this step
   Progress console_;
   const double seconds_before_;
   const Clock::time_point start_ = Clock::now();
@@ -201,6 +235,9 @@ int run_train(TrainCommand& c) {
   c.common.apply();
   check<OptionError>((c.minutes > 0) != (c.steps > 0),
                      "train: --minutes {} and --steps {}; wanted one of them", c.minutes, c.steps);
+  check<OptionError>(std::isfinite(c.minutes) && c.save_every > 0,  // neither is true of NaN
+                     "train: --minutes {}, --save-every {}; wanted positive numbers", c.minutes,
+                     c.save_every);
   const Chosen& chosen = c.chosen;
   check<OptionError>(chosen.regime == sudoku::Regime::carry || !chosen.segments,
                      "--segments {}: wanted with --regime carry only; in unroll every board leaves "
@@ -225,6 +262,7 @@ std::function<int()> add_train(CLI::App& app) {
   app.description(
       "Trains a network on puzzles that it makes on the way, and writes into the output folder:\n"
       "  checkpoint.safetensors   the network and all that --resume needs, replaced as it goes\n"
+      "  network.safetensors      its averaged weights alone, a small file to keep and to pass on\n"
       "  metrics.jsonl            one JSON object a line: losses, validation curves\n"
       "Ctrl-C saves and stops. Each step refines a pool of boards by a few iterations from where\n"
       "the last step left them; the learning rate falls to zero towards the end of the run.\n\n"

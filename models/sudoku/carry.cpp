@@ -162,6 +162,11 @@ void CarryPool::restore(State state, const Network& net) {
                     "carry: states of shape {}; wanted {}",
                     state.states.defined() ? to_string(state.states.shape()) : "",
                     to_string(wanted));
+  check<TypeError>(!state.states.defined() || state.states.dtype() == DType::f32,
+                   "carry: states are not float32");
+  for (const int32_t fresh : state.fresh) {
+    check<OptionError>(fresh == 0 || fresh == 1, "carry: fresh {}; wanted 0 or 1", fresh);
+  }
   for (const int64_t puzzle : state.puzzles) {
     check<OptionError>(puzzle >= 0 && puzzle < state.next_puzzle,
                        "carry: puzzle number {}; wanted 0 to {}", puzzle, state.next_puzzle - 1);

@@ -1,12 +1,16 @@
 // Checkpoints of networks and their training. Tensors: "model.NAME" are the weights, "optim.NAME"
 // the optimiser's state, averaged weights among it, "pool.states" the carried states. Metadata:
-// "format", and as JSON texts "net", "train" and "pool".
+// "format", and as JSON texts "net", "train" and "pool". Files of the network alone have the
+// model's tensors and "format", "net" and "made".
 #include <fmt/format.h>
 
+#include <iterator>
+#include <new>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
 
+#include "engine/build_info.h"
 #include "engine/io/safetensors.h"
 #include "engine/parameters.h"
 #include "models/sudoku/trainer.h"
@@ -20,6 +24,12 @@ using Path = std::filesystem::path;
 constexpr const char* kFormat = "stillpoint.sudoku.1";
 constexpr const char* kModel = "model.";
 constexpr const char* kAverage = "optim.average.";
+
+const std::string& text(const io::Safetensors& file, const char* key) {
+  const auto at = file.metadata.find(key);
+  check<FormatError>(at != file.metadata.end(), "no \"{}\" in the metadata", key);
+  return at->second;
+}
 
 Json to_json(const NetworkOptions& o) {
   return {{"model", name(o.model)}, {"box", o.geometry.box}, {"channels", o.channels}};
@@ -57,13 +67,16 @@ Model model_of(const std::string& text) {
   throw FormatError(fmt::format("model {}; wanted symbol or refine", text));
 }
 
-NetworkOptions net_options(const Json& json) {
+// Numbers are believed only where tensors of the file bear them out: a forged one must cost no
+// memory.
+NetworkOptions net_options(const io::Safetensors& file) {
+  const Json json = Json::parse(text(file, "net"));
   NetworkOptions o{.model = model_of(json.at("model").get<std::string>()),
                    .geometry = {json.at("box").get<int>()},
                    .channels = json.at("channels").get<int64_t>()};
-  constexpr int64_t kMostChannels = 4096;  // far above any use: a forged number must cost no memory
-  check<FormatError>(o.channels <= kMostChannels, "{} channels, more than {}", o.channels,
-                     kMostChannels);
+  const auto initial = file.tensors.find(std::string(kModel) + "initial");
+  check<FormatError>(initial != file.tensors.end() && initial->second.numel() == o.channels,
+                     "{} channels; wanted as many as {}initial has elements", o.channels, kModel);
   return o;
 }
 
@@ -87,7 +100,8 @@ TrainOptions train_options(const Json& json, const NetworkOptions& net) {
   return o;
 }
 
-CarryPool::State pool_state(const Json& json) {
+CarryPool::State pool_state(const io::Safetensors& file, int64_t boards, Device device) {
+  const Json json = Json::parse(text(file, "pool"));
   CarryPool::State s;
   json.at("puzzles").get_to(s.puzzles);
   json.at("ages").get_to(s.ages);
@@ -95,13 +109,11 @@ CarryPool::State pool_state(const Json& json) {
   json.at("next_puzzle").get_to(s.next_puzzle);
   const Json& random = json.at("random");
   s.random = {random.at(0), random.at(1), random.at(2), random.at(3)};
+  check<FormatError>(std::ssize(s.puzzles) == boards, "a pool of {} boards; wanted {}",
+                     s.puzzles.size(), boards);
+  const auto states = file.tensors.find("pool.states");
+  if (states != file.tensors.end()) s.states = states->second.to(device);
   return s;
-}
-
-const std::string& text(const io::Safetensors& file, const char* key) {
-  const auto at = file.metadata.find(key);
-  check<FormatError>(at != file.metadata.end(), "no \"{}\" in the metadata", key);
-  return at->second;
 }
 
 io::Safetensors open(const Path& path) {
@@ -132,6 +144,8 @@ auto reading(const Path& path, F&& f) {
     const std::string what = error.what();
     const bool named = what.find(path.string()) != std::string::npos;
     throw FormatError(named ? what : fmt::format("{}: {}", path.string(), what));
+  } catch (const std::bad_alloc&) {
+    throw FormatError(fmt::format("{}: describes more than the memory holds", path.string()));
   } catch (const nlohmann::json::exception& error) {
     throw FormatError(fmt::format("{}: metadata: {}", path.string(), error.what()));
   }
@@ -156,24 +170,40 @@ Trainer Trainer::load(const Path& checkpoint, Device device) {
   return reading(checkpoint, [&] {
     const io::Safetensors file = open(checkpoint);
     const Json train = Json::parse(text(file, "train"));
-    Trainer trainer(train_options(train, net_options(Json::parse(text(file, "net")))), device);
+    const TrainOptions options = train_options(train, net_options(file));
+    CarryPool::State pool = pool_state(file, options.carry.boards, device);
+    Trainer trainer(options, device);
     assign_tensors(trainer.net_->parameters(), without_prefix(file.tensors, kModel));
     trainer.optimiser_.load_state(file.tensors);
-    CarryPool::State pool = pool_state(Json::parse(text(file, "pool")));
-    if (const auto states = file.tensors.find("pool.states"); states != file.tensors.end()) {
-      pool.states = states->second.to(device);
-    }
+    check<FormatError>(trainer.steps() == 0 || pool.states.defined(),
+                       "{} steps, but no carried states", trainer.steps());
     trainer.pool_.restore(std::move(pool), *trainer.net_);
     train.at("seconds").get_to(trainer.seconds);
     return trainer;
   });
 }
 
+void Trainer::save_network(const Path& file, const std::string& command) const {
+  const NamedTensors averages = optimiser_.averages();
+  NamedTensors weights;
+  for (const auto& [name, tensor] : averages.empty() ? optimiser_.parameters() : averages) {
+    weights.emplace(kModel + name, tensor);
+  }
+  const Json made{{"command", command},
+                  {"version", build_info().version},
+                  {"steps", steps()},
+                  {"boards", boards()},
+                  {"seconds", seconds}};
+  io::save_safetensors(
+      file, weights,
+      {{"format", kFormat}, {"net", to_json(options_.net).dump()}, {"made", made.dump()}});
+}
+
 std::unique_ptr<Network> load_network(const Path& checkpoint, Device device) {
   return reading(checkpoint, [&] {
     const io::Safetensors file = open(checkpoint);
     Philox unused(0);
-    auto net = make_network(net_options(Json::parse(text(file, "net"))), unused);
+    auto net = make_network(net_options(file), unused);
     const NamedTensors average = without_prefix(file.tensors, kAverage);
     assign_tensors(net->parameters(),
                    average.empty() ? without_prefix(file.tensors, kModel) : average);

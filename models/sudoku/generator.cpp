@@ -79,8 +79,8 @@ void check_options(const GeneratorOptions& options, int64_t index) {
   check<OptionError>(options.minimal_share >= 0 && options.minimal_share <= 1,
                      "generate: minimal_share {}; wanted 0 to 1", options.minimal_share);
   check<OptionError>(index >= 0, "generate: puzzle number {}; wanted 0 or more", index);
-  check<OptionError>(options.most_extra >= 0, "generate: most_extra {}; wanted 0 or more",
-                     options.most_extra);
+  check<OptionError>(options.most_extra >= 0 && options.most_extra <= kMaxCells,
+                     "generate: most_extra {}; wanted 0 to {}", options.most_extra, kMaxCells);
 }
 
 }  // namespace

@@ -39,8 +39,8 @@ struct GeneratedPuzzle {
 // a given is safe exactly if no solution has another value in its cell, which takes one search.
 // Up to 9x9 searches are exact. A 16x16 search that gets long counts as "another solution": the
 // puzzle still has one solution, but may hold givens that it could spare.
-// Throws OptionError for a share outside [0, 1] or a negative most_extra. Typical cost on one core:
-// 0.2 ms for 9x9.
+// Throws OptionError for a share outside [0, 1] or a most_extra outside 0 to 256. Typical cost on
+// one core: 0.2 ms for 9x9.
 GeneratedPuzzle generate(const GeneratorOptions& options, int64_t index);
 
 // Puzzles [begin, begin + count), in parallel.

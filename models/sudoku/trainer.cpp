@@ -13,6 +13,8 @@ TrainOptions checked(TrainOptions o) {
                      "train: puzzles of box size {} for a network of box size {}",
                      o.carry.puzzles.geometry.box, o.net.geometry.box);
   check<OptionError>(o.warmup >= 0, "train: a warm-up of {} steps; wanted 0 or more", o.warmup);
+  check<OptionError>(std::isfinite(o.learning_rate) && o.learning_rate > 0,
+                     "train: a learning rate of {}; wanted a positive number", o.learning_rate);
   return o;
 }
 
@@ -40,6 +42,8 @@ Trainer::Trainer(const TrainOptions& options, Device device)
 
 TrainReport Trainer::step(double progress) {
   TrainReport report{.carry = pool_.step(*net_)};
+  check<Error>(std::isfinite(report.carry.loss), "train: the loss of step {} is {}", steps() + 1,
+               report.carry.loss);
   const double warm = options_.warmup == 0
                           ? 1.0
                           : static_cast<double>(steps() + 1) / static_cast<double>(options_.warmup);
@@ -48,6 +52,8 @@ TrainReport Trainer::step(double progress) {
   optimiser_.set_learning_rate(report.learning_rate);
   optimiser_.step();
   report.gradient_norm = optimiser_.gradient_norm().item();
+  check<Error>(std::isfinite(report.gradient_norm), "train: the gradient of step {} has norm {}",
+               steps(), report.gradient_norm);
   return report;
 }
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <string>
 
 #include "engine/optim/adamw.h"
 #include "models/sudoku/carry.h"
@@ -33,8 +34,10 @@ class Trainer {
  public:
   explicit Trainer(const TrainOptions& options, Device device = Device::cpu);
 
-  // One step. `progress`, from 0 to 1, says how much of the run lies behind: after the warm-up the
-  // learning rate falls to zero on half a cosine.
+  // One step. `progress`, from 0 to 1, says how much of the run lies behind: the learning rate
+  // falls to zero with it on half a cosine, and in the warm-up it is scaled down besides. Throws
+  // Error if loss or gradient are not finite any more; the run is then lost since it was last
+  // saved.
   TrainReport step(double progress);
 
   const TrainOptions& options() const { return options_; }
@@ -49,6 +52,10 @@ class Trainer {
   static Trainer load(const std::filesystem::path& checkpoint, Device device = Device::cpu);
   double seconds = 0;
 
+  // The averaged weights alone: all that solving needs, in a small file. `command` is to say how
+  // they were made.
+  void save_network(const std::filesystem::path& file, const std::string& command) const;
+
  private:
   TrainOptions options_;
   std::unique_ptr<Network> net_;
@@ -56,7 +63,8 @@ class Trainer {
   CarryPool pool_;
 };
 
-// The network of a checkpoint, with the averaged weights if there are any. Throws IoError,
+// The network of a checkpoint, with the averaged weights if there are any, or of a file that
+// save_network wrote. Throws IoError,
 // FormatError.
 std::unique_ptr<Network> load_network(const std::filesystem::path& checkpoint,
                                       Device device = Device::cpu);

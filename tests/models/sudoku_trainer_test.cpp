@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <limits>
 #include <set>
 #include <string>
 
@@ -86,6 +87,50 @@ TEST_F(TrainerFile, TheNetworkOfACheckpointHasTheAveragedWeights) {
             weights.at("initial").to_vector<float>());
 }
 
+TEST_F(TrainerFile, ANetworkAloneIsTheOneOfTheCheckpoint) {
+  Trainer trainer(options4());
+  for (int k = 0; k < 3; ++k) trainer.step(0);
+  trainer.save(path_);
+  const auto whole = load_network(path_);
+  const auto size = fs::file_size(path_);
+  trainer.save_network(path_, "how it was made");
+  EXPECT_LT(fs::file_size(path_), size / 3);
+  const auto file = io::load_safetensors(path_);
+  EXPECT_NE(file.metadata.at("made").find("how it was made"), std::string::npos);
+  const auto alone = load_network(path_);
+  for (const auto& [name, tensor] : alone->parameters()) {
+    EXPECT_EQ(tensor.to_vector<float>(), whole->parameters().at(name).to_vector<float>()) << name;
+  }
+  EXPECT_THROW(Trainer::load(path_), FormatError);  // nothing to go on from
+}
+
+TEST_F(TrainerFile, RunsOfRefineNetAreSavedToo) {
+  TrainOptions options = options4();
+  options.net.model = Model::refine;
+  options.carry = carry_options(Regime::unroll);
+  options.carry.puzzles.geometry = {2};
+  options.carry.boards = 4;
+  Trainer whole(options);
+  EXPECT_EQ(whole.step(0).carry.replaced, 4);  // every board leaves after its one window
+  whole.save(path_);
+  Trainer resumed = Trainer::load(path_);
+  EXPECT_EQ(resumed.net().options.model, Model::refine);
+  EXPECT_EQ(whole.step(0.1).carry.loss, resumed.step(0.1).carry.loss);
+}
+
+TEST(Trainer, StopsWhereNumbersAreNoNumbersAnyMore) {
+  TrainOptions options = options4();
+  options.learning_rate = 1e38;
+  options.clip_norm = 1e38;
+  options.warmup = 0;
+  Trainer trainer(options);
+  EXPECT_THROW(
+      {
+        for (int k = 0; k < 10; ++k) trainer.step(0);
+      },
+      Error);
+}
+
 TEST_F(TrainerFile, DamagedCheckpointsAreRefusedByName) {
   Trainer trainer(options4());
   trainer.step(0);
@@ -129,6 +174,9 @@ TEST_F(TrainerFile, ForgedPoolsAreRefused) {
   for (const auto& [key, from, to] : {std::tuple{"net", "\"box\":2", "\"box\":3"},
                                       {"train", "\"boards\":10", "\"boards\":-10"},
                                       {"train", "\"boards\":10", "\"boards\":11"},
+                                      {"train", "\"boards\":10", "\"boards\":1000000000000000"},
+                                      {"train", "\"most_extra\":30", "\"most_extra\":2147483647"},
+                                      {"pool", "\"fresh\":[", "\"fresh\":[7,"},
                                       {"train", "\"minimal_share\":0.7", "\"minimal_share\":7"},
                                       {"train", "\"window\":4", "\"windows\":4"},
                                       {"pool", "\"next_puzzle\":", "\"next_puzzle\":-"},
@@ -137,6 +185,11 @@ TEST_F(TrainerFile, ForgedPoolsAreRefused) {
     forge(key, from, to);
     EXPECT_THROW(Trainer::load(path_), FormatError) << to;
   }
+  trainer.save(path_);
+  auto file = io::load_safetensors(path_);
+  file.tensors.erase("pool.states");
+  io::save_safetensors(path_, file.tensors, file.metadata);
+  EXPECT_THROW(Trainer::load(path_), FormatError);
 }
 
 TEST(Trainer, LearnsToSolve4x4Puzzles) {
@@ -171,6 +224,11 @@ TEST(Trainer, RefusesOptionsThatDoNotFit) {
   TrainOptions channels = options4();
   channels.net.channels = 0;
   EXPECT_THROW(Trainer{channels}, OptionError);
+  for (const double rate : {0.0, -1.0, std::numeric_limits<double>::quiet_NaN()}) {
+    TrainOptions o = options4();
+    o.learning_rate = rate;
+    EXPECT_THROW(Trainer{o}, OptionError);
+  }
 }
 
 }  // namespace

@@ -72,9 +72,32 @@ class Sudoku(Program):
             self.assertTrue(0 <= r["low"] <= r["accuracy"] <= r["high"] <= 1)
             self.assertTrue(0 <= r["cells"] <= 1)
 
+        network = self.run_folder / "network.safetensors"  # the averaged weights alone
+        small = json.loads(self.works("eval", "--checkpoint", network, "--count", 5, "--iterations", "2,4", "--json"))
+        self.assertEqual(small, report)
+        self.assertIn(b"sudoku train --model symbol --regime carry --box 2 --channels 8", network.read_bytes())
+
         own = self.file("own.csv", "1234341221434.21\n")
         self.assertIn("1 puzzles", self.works("eval", "--checkpoint", self.checkpoint, "--puzzles", own))
 
+    def test_trains_both_models_in_both_regimes(self):
+        for model in "symbol", "refine":
+            for regime in "carry", "unroll":
+                output = self.folder / f"{model}-{regime}"
+                self.works(*self.anywhere, "--model", model, "--regime", regime, "--steps", 3, "--output", output)
+                report = json.loads(self.works("eval", "--checkpoint", output / "checkpoint.safetensors", "--count", 2,
+                                               "--json"))
+                self.assertEqual(report["puzzles"], 2)
+        self.fails("--segments", *self.small, "--regime", "unroll", "--segments", 3, "--steps", 3)
+        self.fails("lstm", *self.small, "--model", "lstm", "--steps", 3)
+
+    def test_metrics_are_those_of_one_run(self):
+        self.run_folder.mkdir()
+        metrics = self.run_folder / "metrics.jsonl"
+        metrics.write_text('{"run": "another, killed before it saved"}\n')
+        self.works(*self.small, "--steps", 10)
+        lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+        self.assertEqual([line["run"]["channels"] for line in lines if "run" in line], [8])
     def test_generates_the_puzzles_that_eval_uses(self):
         made = self.works("generate", "--box", 2, "--count", 30, "--seed", 7)
         lines = made.splitlines()
@@ -177,6 +200,8 @@ class Sudoku(Program):
         self.fails("--minutes", *self.small, "--steps", 3, "--minutes", 1)
         self.fails("--steps", *self.small, "--steps", -3)
         self.fails("--minutes", *self.small, "--minutes", 0)
+        self.fails("learning rate", *self.small, "--steps", 3, "--learning-rate", "nan")
+        self.fails("--save-every", *self.small, "--steps", 3, "--save-every", "nan")
         self.fails("'tpu'; wanted cpu or cuda", *self.small, "--steps", 3, "--device", "tpu")
         self.fails("--colour", *self.small, "--steps", 3, "--colour")
         self.fails(str(self.run_folder), "train", "--output", self.run_folder, "--resume", "--steps", 3)

@@ -20,8 +20,8 @@ bool belongs(const std::string& line, int64_t step) {
 
 }  // namespace
 
-JsonLines::JsonLines(std::filesystem::path file, int64_t step) : path_(std::move(file)) {
-  if (std::ifstream before(path_); before) {
+JsonLines::JsonLines(std::filesystem::path file, Open how, int64_t step) : path_(std::move(file)) {
+  if (std::ifstream before(path_); how == Open::resume && before) {
     io::AtomicFile kept(path_);
     for (std::string line; std::getline(before, line);) {
       if (!belongs(line, step)) continue;
@@ -30,7 +30,7 @@ JsonLines::JsonLines(std::filesystem::path file, int64_t step) : path_(std::move
     }
     kept.commit();
   }
-  out_.open(path_, std::ios::app);
+  out_.open(path_, how == Open::resume ? std::ios::app : std::ios::trunc);
   check<IoError>(out_.good(), "cannot open {} for writing", path_.string());
 }
 

@@ -10,9 +10,11 @@ namespace stillpoint::tools {
 
 class JsonLines {
  public:
-  // Opens the file for appending. Lines whose "step" is greater than `step` are dropped first: a
-  // run that is taken up from a checkpoint makes those steps again. Throws IoError.
-  JsonLines(std::filesystem::path file, int64_t step);
+  enum class Open : uint8_t { fresh, resume };
+  // fresh: an empty file. resume: for appending; lines whose "step" is greater than `step` are
+  // dropped first, because a run that is taken up from a checkpoint makes those steps again. Throws
+  // IoError.
+  JsonLines(std::filesystem::path file, Open how, int64_t step);
   // Writes and flushes one line. Throws IoError.
   void write(const nlohmann::ordered_json& line);
 
