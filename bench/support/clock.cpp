@@ -70,7 +70,7 @@ void empty_caches(Device device) {
   if (device == Device::cuda) {
     static const int64_t bytes = int64_t{256} << 20;  // five times the L2 of an H100
     static void* buffer = cuda::allocate(bytes);
-    cuda::fill_bytes(buffer, 1, bytes);
+    cuda::fill_words(buffer, 1, bytes / 4);
     return;
   }
   static std::vector<char> buffer(static_cast<size_t>(2 * last_level_cache()));

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <vector>
 
 #include "engine/autograd.h"
@@ -62,9 +63,7 @@ TEST(RefineNet, RefinesByItsFormula) {
   const auto wh = w("state.weight"), bh = w("state.bias");
   const auto state = h.to_vector<float>();
   const auto times = [](const std::vector<float>& m, int row, const double* v) {
-    double sum = 0;
-    for (int k = 0; k < kWidth; ++k) sum += double{m[static_cast<size_t>(row * kWidth + k)]} * v[k];
-    return sum;
+    return std::inner_product(v, v + kWidth, m.begin() + row * kWidth, 0.0);
   };
   const auto at = [&](int cell) {
     std::vector<double> v(state.begin() + cell * kWidth, state.begin() + (cell + 1) * kWidth);
@@ -87,8 +86,7 @@ TEST(RefineNet, RefinesByItsFormula) {
       double from_x[3], from_h[3];
       for (int gate = 0; gate < 3; ++gate) {
         const int row = gate * kWidth + k;
-        from_x[gate] =
-            table[static_cast<size_t>(board[i] * 3 * kWidth + row)] + times(ws, row, sum);
+        from_x[gate] = *(table.begin() + board[i] * 3 * kWidth + row) + times(ws, row, sum);
         from_h[gate] = times(wh, row, hi.data()) + bh[static_cast<size_t>(row)];
       }
       const double r = sigmoid(from_x[0] + from_h[0]), z = sigmoid(from_x[1] + from_h[1]);
