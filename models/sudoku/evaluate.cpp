@@ -38,35 +38,37 @@ struct Trial {
   int64_t puzzle = 0;  // its number
   std::vector<Answer> picked;
 
-  bool answered_after(size_t k) const { return k < picked.size() && picked[k].valid; }
+  // How many of the numbers of iterations another try must go through: up to the last one that
+  // misses a valid answer.
+  size_t open(size_t counts) const {
+    while (counts > 0 && counts <= picked.size() && picked[counts - 1].valid) --counts;
+    return counts;
+  }
 };
 
 // One more try for the trials that a valid answer is missing from.
 void try_once(const Network& net, std::span<const Puzzle> puzzles, const EvaluateOptions& options,
               int attempt, std::span<Trial> trials) {
+  const size_t counts = options.iterations.size();
   std::vector<Trial*> open;
-  size_t counts = 0;  // of iterations, up to the last one that misses a valid answer
-  for (Trial& trial : trials) {
-    for (size_t k = options.iterations.size(); k-- > 0;) {
-      if (trial.answered_after(k)) continue;
-      counts = std::max(counts, k + 1);
-      open.push_back(&trial);
-      break;
-    }
-  }
-  if (open.empty()) return;
+  std::vector<size_t> until;  // entries of iterations that each of them goes through
   std::vector<Board> givens;
   std::vector<int64_t> numbers;
-  for (const Trial* trial : open) {
-    givens.push_back(puzzles[static_cast<size_t>(trial->puzzle)].givens);
-    numbers.push_back(trial->puzzle);
+  for (Trial& trial : trials) {
+    if (trial.open(counts) == 0) continue;
+    open.push_back(&trial);
+    until.push_back(trial.open(counts));
+    givens.push_back(puzzles[static_cast<size_t>(trial.puzzle)].givens);
+    numbers.push_back(trial.puzzle);
   }
-  const Tensor x = net.encode(givens);
+  if (open.empty()) return;
+  Tensor x = net.encode(givens);
   Tensor h = start_try(net, numbers, attempt, options.restarts);
   int done = 0;
-  for (size_t k = 0; k < counts; ++k) {
+  for (size_t k = 0; !open.empty(); ++k) {
     for (; done < options.iterations[k]; ++done) h = net.refine(h, x);
     std::vector<Answer> answers = read_answers(net.logits(h), givens);
+    std::vector<int32_t> places;  // of those that go on
     for (size_t b = 0; b < open.size(); ++b) {
       std::vector<Answer>& picked = open[b]->picked;
       if (k == picked.size()) {
@@ -74,7 +76,20 @@ void try_once(const Network& net, std::span<const Puzzle> puzzles, const Evaluat
       } else if (better(answers[b], picked[k])) {
         picked[k] = std::move(answers[b]);
       }
+      if (k + 1 < until[b]) places.push_back(static_cast<int32_t>(b));
     }
+    if (places.size() == open.size()) continue;
+    for (size_t b = 0; b < places.size(); ++b) {
+      const auto from = static_cast<size_t>(places[b]);
+      open[b] = open[from];
+      until[b] = until[from];
+      givens[b] = givens[from];
+    }
+    open.resize(places.size());
+    givens.resize(places.size());
+    if (open.empty()) break;
+    h = keep_boards(h, places);
+    x = net.encode(givens);
   }
 }
 

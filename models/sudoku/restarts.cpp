@@ -44,4 +44,14 @@ Tensor start_try(const Network& net, std::span<const int64_t> puzzles, int attem
   return ops::add(start, noise.to(start.device()));
 }
 
+Tensor keep_boards(const Tensor& states, const std::vector<int32_t>& places) {
+  const auto count = static_cast<int64_t>(places.size());
+  check<OptionError>(count >= 1, "keep_boards: no board; wanted 1 or more");
+  Shape shape = states.shape();
+  const Tensor flat = ops::reshape(states, {shape[0], shape[1] * shape[2]});
+  shape[0] = count;
+  const Tensor indices = Tensor::from(places, {count}).to(states.device());
+  return ops::reshape(ops::embedding(flat, indices), shape);
+}
+
 }  // namespace stillpoint::sudoku

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "engine/tensor.h"
 #include "models/sudoku/network.h"
@@ -24,5 +25,8 @@ void check_options(const RestartOptions& options);
 // 0 to 2^41.
 Tensor start_try(const Network& net, std::span<const int64_t> puzzles, int attempt,
                  const RestartOptions& options);
+
+// States [boards, nodes, channels] of the boards at these places alone. At least one.
+Tensor keep_boards(const Tensor& states, const std::vector<int32_t>& places);
 
 }  // namespace stillpoint::sudoku

@@ -4,7 +4,6 @@
 
 #include "engine/autograd.h"
 #include "engine/error.h"
-#include "engine/ops.h"
 
 namespace stillpoint::sudoku {
 namespace {
@@ -67,11 +66,7 @@ class Try {
       boards_.clear();
       return;
     }
-    const auto count = static_cast<int64_t>(rows.size());
-    Shape shape = h_.shape();
-    const Tensor flat = h_.alias({shape[0], shape[1] * shape[2]});
-    shape[0] = count;
-    h_ = ops::embedding(flat, Tensor::from(rows, {count}).to(h_.device())).alias(shape);
+    h_ = keep_boards(h_, rows);
     take(std::move(boards));
   }
 

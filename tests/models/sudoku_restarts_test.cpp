@@ -118,6 +118,15 @@ TEST(Restarts, EvaluationPicksTheBetterAnswerOfTheTries) {
   EXPECT_NE(many.results[0].cells, once.results[0].cells);
 }
 
+TEST(Restarts, KeepsTheStatesOfSomeBoards) {
+  const Tensor states =
+      Tensor::from(std::vector<float>{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}, {3, 2, 2});
+  const Tensor kept = keep_boards(states, {2, 0});
+  EXPECT_EQ(kept.shape(), (Shape{2, 2, 2}));
+  EXPECT_EQ(kept.to_vector<float>(), (std::vector<float>{8, 9, 10, 11, 0, 1, 2, 3}));
+  EXPECT_THROW(keep_boards(states, {}), OptionError);
+}
+
 TEST(Restarts, RefusesWhatItCannotNumber) {
   const auto net = untrained();
   const std::vector<int64_t> first = {0}, negative = {-1};

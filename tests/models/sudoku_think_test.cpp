@@ -16,15 +16,15 @@ class Think : public testing::Test {
  protected:
   // Trained until it solves some of the puzzles, but not all, in few iterations.
   static void SetUpTestSuite() {
-    trainer_ = new Trainer({.net = {.geometry = {2}, .channels = 8},
-                            .carry = {.puzzles = {.geometry = {2}}, .boards = 16},
-                            .learning_rate = 1e-2,
-                            .warmup = 10});
-    for (int k = 0; k < 50; ++k) trainer_->step(0);
+    trainer = new Trainer({.net = {.geometry = {2}, .channels = 8},
+                           .carry = {.puzzles = {.geometry = {2}}, .boards = 16},
+                           .learning_rate = 1e-2,
+                           .warmup = 10});
+    for (int k = 0; k < 50; ++k) trainer->step(0);
   }
-  static void TearDownTestSuite() { delete trainer_; }
+  static void TearDownTestSuite() { delete trainer; }
 
-  const Network& net() const { return trainer_->net(); }
+  const Network& net() const { return trainer->net(); }
 
   static std::vector<Board> puzzles(int count) {
     std::vector<Board> boards;
@@ -48,7 +48,7 @@ class Think : public testing::Test {
     return all;
   }
 
-  static inline Trainer* trainer_ = nullptr;
+  static inline Trainer* trainer = nullptr;
 };
 
 TEST_F(Think, StopsAtTheFirstValidAnswerOrPicksAmongTheLastOnes) {
