@@ -5,7 +5,7 @@
 #   tools/setup.sh --peers also what bench/compare.py needs: a Python that installs and compiles packages
 set -euo pipefail
 
-packages=(g++ cmake ninja-build python3
+packages=(g++ cmake ninja-build python3 gnuplot-nox
           libhwy-dev libdnnl-dev libboost-context-dev libfmt-dev libcli11-dev nlohmann-json3-dev
           libgtest-dev libgmock-dev libbenchmark-dev)
 ci_packages=(ccache clang libomp-dev libclang-rt-14-dev clang-format-14 clang-tidy-14 gcovr git)

@@ -14,6 +14,7 @@
 #include "models/sudoku/puzzle_text.h"
 #include "models/sudoku/trainer.h"
 #include "tools/sudoku.h"
+#include "tools/sudoku_charts.h"
 #include "tools/support/console.h"
 #include "tools/support/options.h"
 
@@ -22,7 +23,7 @@ namespace {
 
 struct EvalOptions {
   CommonOptions common;
-  std::string checkpoint, puzzles;
+  std::string checkpoint, puzzles, plot;
   sudoku::PuzzleKind kind = sudoku::PuzzleKind::minimal;
   int64_t count = 1000;
   sudoku::EvaluateOptions evaluate;
@@ -54,6 +55,7 @@ void print_table(const sudoku::EvaluateReport& report) {
 int run_eval(EvalOptions& o) {
   o.common.apply();
   o.evaluate.restarts.seed = o.common.seed;
+  if (!o.plot.empty()) check_plotter();
   const auto net = sudoku::load_network(o.checkpoint, o.common.device);
   const auto puzzles = read_or_make(o, net->options.geometry);
   note_interrupts();
@@ -64,6 +66,7 @@ int run_eval(EvalOptions& o) {
   };
   const auto report = sudoku::evaluate(*net, puzzles, o.evaluate);
   progress.finish();
+  if (!o.plot.empty()) draw_svg(o.plot, {accuracy_chart(report)});
   if (o.common.json) {
     nlohmann::ordered_json json{{"puzzles", report.puzzles}, {"results", to_json(report)}};
     fmt::print("{}\n", json.dump());
@@ -110,6 +113,7 @@ std::function<int()> add_eval(CLI::App& app) {
              "Tries per puzzle, all but the first from noisy starts. Counted is the answer of\n"
              "one, picked without the solution: a valid board, else the most certain one");
   add_number(app, "--batch", o->evaluate.batch, "Boards refined together");
+  app.add_option("--plot", o->plot, "Draw boards right against iterations into this SVG file");
   o->common.add_to(app, "Seed of the generated puzzles and of the noise",
                    "Print one JSON object instead of a table");
   return [o] { return run_eval(*o); };

@@ -21,6 +21,7 @@
 #include "models/sudoku/generator.h"
 #include "models/sudoku/trainer.h"
 #include "tools/sudoku.h"
+#include "tools/sudoku_charts.h"
 #include "tools/support/console.h"
 #include "tools/support/json_lines.h"
 
@@ -48,6 +49,7 @@ struct TrainCommand {
   bool resume = false;
   double save_every = 60;
   int64_t validate = 64;
+  std::string plot;
 };
 
 double since(Clock::time_point start) {
@@ -100,11 +102,13 @@ class Run {
       if (elapsed() - saved >= command_.save_every) {
         save();
         validate();
+        plot();
         saved = elapsed();
       }
     }
     save();
     validate();
+    plot();
     console_.finish();
     print_summary();
     return interrupted() ? 130 : 0;
@@ -188,6 +192,10 @@ class Run {
     fmt::print(stderr, "\n");
   }
 
+  void plot() const {
+    if (!command_.plot.empty()) draw_svg(command_.plot, training_charts(metrics_.path()));
+  }
+
   // What makes this network again: bit for bit if its length is in steps.
   std::string command_line() const {
     const sudoku::TrainOptions& o = trainer_.options();
@@ -238,6 +246,7 @@ int run_train(TrainCommand& c) {
   check<OptionError>(std::isfinite(c.minutes) && c.save_every > 0,  // neither is true of NaN
                      "train: --minutes {}, --save-every {}; wanted positive numbers", c.minutes,
                      c.save_every);
+  if (!c.plot.empty()) check_plotter();
   const Chosen& chosen = c.chosen;
   check<OptionError>(chosen.regime == sudoku::Regime::carry || !chosen.segments,
                      "--segments {}: wanted with --regime carry only; in unroll every board leaves "
@@ -322,6 +331,10 @@ std::function<int()> add_train(CLI::App& app) {
   app.add_option("--validate", c->validate, "Unseen minimal puzzles tried at each checkpoint")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
+  app.add_option(
+      "--plot", c->plot,
+      "Draw the run into this SVG file at each checkpoint: accuracy against iterations,\n"
+      "loss and accuracy against time");
   c->common.add_to(app, "Seed of the weights and the puzzles; --resume keeps the run's own",
                    "Print one JSON object at the end");
   return [c] { return run_train(*c); };

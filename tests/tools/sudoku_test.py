@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 import unittest
+import xml.etree.ElementTree
 
 PROGRAM = sys.argv.pop(1)
 
@@ -79,6 +80,23 @@ class Sudoku(Program):
 
         own = self.file("own.csv", "1234341221434.21\n")
         self.assertIn("1 puzzles", self.works("eval", "--checkpoint", self.checkpoint, "--puzzles", own))
+
+    def test_draws_charts(self):
+        chart = self.folder / "run.svg"
+        self.works(*self.small, "--steps", 20, "--plot", chart)
+        text = chart.read_text()
+        for words in "iterations", "boards right", "loss", "minutes", "64 iterations":
+            self.assertIn(words, text)
+        xml.etree.ElementTree.fromstring(text)
+        evaluate = ["eval", "--checkpoint", self.checkpoint, "--count", 5]
+        self.works(*evaluate, "--plot", chart)
+        self.assertNotIn("loss", chart.read_text())
+        xml.etree.ElementTree.fromstring(chart.read_text())
+        self.fails("none", *evaluate, "--plot", self.folder / "none" / "a.svg")
+        without = subprocess.run([PROGRAM, *map(str, evaluate), "--plot", chart], capture_output=True, text=True,
+                                 env={"PATH": str(self.folder)})
+        self.assertNotEqual(without.returncode, 0)
+        self.assertIn("gnuplot-nox", without.stderr)
 
     def test_trains_both_models_in_both_regimes(self):
         for model in "symbol", "refine":

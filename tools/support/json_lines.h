@@ -17,6 +17,7 @@ class JsonLines {
   JsonLines(std::filesystem::path file, Open how, int64_t step);
   // Writes and flushes one line. Throws IoError.
   void write(const nlohmann::ordered_json& line);
+  const std::filesystem::path& path() const { return path_; }
 
  private:
   const std::filesystem::path path_;
