@@ -1,13 +1,11 @@
-// sudoku train
+// sudoku train: the run.
 #include <fmt/format.h>
 
 #include <chrono>
-#include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
-#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -20,8 +18,8 @@
 #include "models/sudoku/evaluate.h"
 #include "models/sudoku/generator.h"
 #include "models/sudoku/trainer.h"
-#include "tools/sudoku.h"
 #include "tools/sudoku_charts.h"
+#include "tools/sudoku_train.h"
 #include "tools/support/console.h"
 #include "tools/support/json_lines.h"
 
@@ -30,27 +28,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
-
-// Options whose default depends on others.
-struct Chosen {
-  sudoku::Regime regime = sudoku::Regime::carry;
-  std::optional<int64_t> channels;
-  std::optional<int> window, segments;
-  std::optional<double> learning_rate;
-};
-
-struct TrainCommand {
-  CommonOptions common;
-  sudoku::TrainOptions train;
-  Chosen chosen;
-  std::string output;
-  double minutes = 0;
-  int64_t steps = 0;
-  bool resume = false;
-  double save_every = 60;
-  int64_t validate = 64;
-  std::string plot;
-};
 
 double since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -239,105 +216,8 @@ class Run {
   const Clock::time_point start_ = Clock::now();
 };
 
-int run_train(TrainCommand& c) {
-  c.common.apply();
-  check<OptionError>((c.minutes > 0) != (c.steps > 0),
-                     "train: --minutes {} and --steps {}; wanted one of them", c.minutes, c.steps);
-  check<OptionError>(std::isfinite(c.minutes) && c.save_every > 0,  // neither is true of NaN
-                     "train: --minutes {}, --save-every {}; wanted positive numbers", c.minutes,
-                     c.save_every);
-  if (!c.plot.empty()) check_plotter();
-  const Chosen& chosen = c.chosen;
-  check<OptionError>(chosen.regime == sudoku::Regime::carry || !chosen.segments,
-                     "--segments {}: wanted with --regime carry only; in unroll every board leaves "
-                     "after one step",
-                     chosen.segments.value_or(0));
-  sudoku::CarryOptions& carry = c.train.carry;
-  const sudoku::CarryOptions regime = sudoku::carry_options(chosen.regime);
-  carry.window = chosen.window.value_or(regime.window);
-  carry.segments = chosen.segments.value_or(regime.segments);
-  const bool symbol = c.train.net.model == sudoku::Model::symbol;
-  c.train.net.channels = chosen.channels.value_or(symbol ? 32 : 96);
-  c.train.learning_rate = chosen.learning_rate.value_or(symbol ? 2e-3 : 1e-3);
-  c.train.seed = c.train.carry.puzzles.seed = c.common.seed;
-  c.train.carry.puzzles.geometry = c.train.net.geometry;
-  return Run(c).run();
-}
-
 }  // namespace
 
-std::function<int()> add_train(CLI::App& app) {
-  const auto c = std::make_shared<TrainCommand>();
-  app.description(
-      "Trains a network on puzzles that it makes on the way, and writes into the output folder:\n"
-      "  checkpoint.safetensors   the network and all that --resume needs, replaced as it goes\n"
-      "  network.safetensors      its averaged weights alone, a small file to keep and to pass on\n"
-      "  metrics.jsonl            one JSON object a line: losses, validation curves\n"
-      "Ctrl-C saves and stops. Each step refines a pool of boards by a few iterations from where\n"
-      "the last step left them; the learning rate falls to zero towards the end of the run.\n\n"
-      "  sudoku train --output runs/first --minutes 8");
-  app.add_option("--output", c->output, "Folder of the run")->required();
-  app.add_option("--minutes", c->minutes, "Length of the run by the clock, validation included")
-      ->check(CLI::PositiveNumber);
-  app.add_option(
-         "--steps", c->steps,
-         "Length of the run in steps: then the same seed gives the same network, bit for bit")
-      ->check(CLI::PositiveNumber);
-  auto* resume = app.add_flag("--resume", c->resume,
-                              "Go on with the run in the folder; --minutes or --steps is then the\n"
-                              "length of the whole, earlier parts included");
-  const std::map<std::string, sudoku::Model> models = {{"symbol", sudoku::Model::symbol},
-                                                       {"refine", sudoku::Model::refine}};
-  const std::map<std::string, sudoku::Regime> regimes = {{"carry", sudoku::Regime::carry},
-                                                         {"unroll", sudoku::Regime::unroll}};
-  const std::vector<CLI::Option*> fixed = {
-      app.add_option("--model", c->train.net.model,
-                     "symbol: candidates and rules (SymbolNet); refine: cells and messages\n"
-                     "(RefineNet) [symbol]")
-          ->transform(CLI::CheckedTransformer(models).description(""))
-          ->type_name("MODEL"),
-      app.add_option("--regime", c->chosen.regime,
-                     "carry: short windows, states carried from step to step; unroll: every step\n"
-                     "takes fresh boards through all refinements [carry]")
-          ->transform(CLI::CheckedTransformer(regimes).description(""))
-          ->type_name("REGIME"),
-      app.add_option("--box", c->train.net.geometry.box, "Box size: 2 is 4x4, 3 is 9x9, 4 is 16x16")
-          ->check(CLI::Range(2, 4))
-          ->capture_default_str(),
-      app.add_option("--channels", c->chosen.channels,
-                     "Width of a node's state [symbol: 32, refine: 96]")
-          ->check(CLI::PositiveNumber),
-      app.add_option("--boards", c->train.carry.boards, "Boards in the pool, all refined in a step")
-          ->check(CLI::PositiveNumber)
-          ->capture_default_str(),
-      app.add_option("--window", c->chosen.window,
-                     "Refinements in a step, all differentiated through [carry: 4, unroll: 16]")
-          ->check(CLI::PositiveNumber),
-      app.add_option("--segments", c->chosen.segments,
-                     "carry: steps after which a board is replaced [12]")
-          ->check(CLI::PositiveNumber),
-      app.add_option("--minimal-share", c->train.carry.puzzles.minimal_share,
-                     "Share of minimal puzzles; the others have 0 to 30 givens more")
-          ->check(CLI::Range(0.0, 1.0))
-          ->capture_default_str(),
-      app.add_option("--learning-rate", c->chosen.learning_rate,
-                     "At its highest [symbol: 0.002, refine: 0.001]")
-          ->check(CLI::PositiveNumber),
-  };
-  for (CLI::Option* option : fixed) option->excludes(resume);
-  app.add_option("--save-every", c->save_every, "Seconds between checkpoints")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  app.add_option("--validate", c->validate, "Unseen minimal puzzles tried at each checkpoint")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  app.add_option(
-      "--plot", c->plot,
-      "Draw the run into this SVG file at each checkpoint: accuracy against iterations,\n"
-      "loss and accuracy against time");
-  c->common.add_to(app, "Seed of the weights and the puzzles; --resume keeps the run's own",
-                   "Print one JSON object at the end");
-  return [c] { return run_train(*c); };
-}
+int run_train(const TrainCommand& c) { return Run(c).run(); }
 
 }  // namespace stillpoint::tools

@@ -1,0 +1,118 @@
+// sudoku train: the command line.
+#include <cmath>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "engine/error.h"
+#include "tools/sudoku_train.h"
+#include "tools/support/chart.h"
+#include "tools/support/options.h"
+
+namespace stillpoint::tools {
+namespace {
+
+// As given; 0 stands for a default that depends on the others.
+struct Given {
+  TrainCommand command;
+  sudoku::Regime regime = sudoku::Regime::carry;
+  int64_t channels = 0;
+  int window = 0, segments = 0;
+  double learning_rate = 0;
+};
+
+int run(Given& given) {
+  TrainCommand& c = given.command;
+
+  c.common.apply();
+  check<OptionError>((c.minutes > 0) != (c.steps > 0),
+                     "train: --minutes {} and --steps {}; wanted one of them", c.minutes, c.steps);
+  check<OptionError>(std::isfinite(c.minutes) && c.save_every > 0,  // neither is true of NaN
+                     "train: --minutes {}, --save-every {}; wanted positive numbers", c.minutes,
+                     c.save_every);
+  if (!c.plot.empty()) check_plotter();
+  check<OptionError>(given.regime == sudoku::Regime::carry || given.segments == 0,
+                     "--segments {}: wanted with --regime carry only; in unroll every board leaves "
+                     "after one step",
+                     given.segments);
+  sudoku::CarryOptions& carry = c.train.carry;
+  const sudoku::CarryOptions regime = sudoku::carry_options(given.regime);
+  carry.window = given.window > 0 ? given.window : regime.window;
+  carry.segments = given.segments > 0 ? given.segments : regime.segments;
+  const bool symbol = c.train.net.model == sudoku::Model::symbol;
+  c.train.net.channels = given.channels > 0 ? given.channels : symbol ? 32 : 96;
+  c.train.learning_rate = given.learning_rate != 0 ? given.learning_rate : symbol ? 2e-3 : 1e-3;
+  c.train.seed = c.train.carry.puzzles.seed = c.common.seed;
+  c.train.carry.puzzles.geometry = c.train.net.geometry;
+  return run_train(c);
+}
+
+}  // namespace
+
+std::function<int()> add_train(CLI::App& app) {
+  const auto c = std::make_shared<Given>();
+  app.description(
+      "Trains a network on puzzles that it makes on the way, and writes into the output folder:\n"
+      "  checkpoint.safetensors   the network and all that --resume needs, replaced as it goes\n"
+      "  network.safetensors      its averaged weights alone, a small file to keep and to pass on\n"
+      "  metrics.jsonl            one JSON object a line: losses, validation curves\n"
+      "Ctrl-C saves and stops. Each step refines a pool of boards by a few iterations from where\n"
+      "the last step left them; the learning rate falls to zero towards the end of the run.\n\n"
+      "  sudoku train --output runs/first --minutes 8");
+  TrainCommand& o = c->command;
+  app.add_option("--output", o.output, "Folder of the run")->required();
+  app.add_option("--minutes", o.minutes, "Length of the run by the clock, validation included")
+      ->check(CLI::PositiveNumber);
+  add_number(app, "--steps", o.steps,
+             "Length of the run in steps: then the same seed gives the same network, bit for bit")
+      ->default_str("");
+  auto* resume = app.add_flag("--resume", o.resume,
+                              "Go on with the run in the folder; --minutes or --steps is then the\n"
+                              "length of the whole, earlier parts included");
+  const std::vector<CLI::Option*> fixed = {
+      add_choice<sudoku::Model>(
+          app, "--model", o.train.net.model,
+          {{"symbol", sudoku::Model::symbol}, {"refine", sudoku::Model::refine}},
+          "symbol: candidates and rules (SymbolNet); refine: cells and messages\n"
+          "(RefineNet) [symbol]"),
+      add_choice<sudoku::Regime>(
+          app, "--regime", c->regime,
+          {{"carry", sudoku::Regime::carry}, {"unroll", sudoku::Regime::unroll}},
+          "carry: short windows, states carried from step to step; unroll: every step\n"
+          "takes fresh boards through all refinements [carry]"),
+      app.add_option("--box", o.train.net.geometry.box, "Box size: 2 is 4x4, 3 is 9x9, 4 is 16x16")
+          ->transform(digits_only(2, 4))
+          ->capture_default_str(),
+      add_number(app, "--channels", c->channels, "Width of a node's state [symbol: 32, refine: 96]")
+          ->default_str(""),
+      add_number(app, "--boards", o.train.carry.boards,
+                 "Boards in the pool, all refined in a step"),
+      add_number(app, "--window", c->window,
+                 "Refinements in a step, all differentiated through [carry: 4, unroll: 16]")
+          ->default_str(""),
+      add_number(app, "--segments", c->segments,
+                 "carry: steps after which a board is replaced [12]")
+          ->default_str(""),
+      app.add_option("--minimal-share", o.train.carry.puzzles.minimal_share,
+                     "Share of minimal puzzles; the others have 0 to 30 givens more")
+          ->check(CLI::Range(0.0, 1.0))
+          ->capture_default_str(),
+      app.add_option("--learning-rate", c->learning_rate,
+                     "At its highest [symbol: 0.002, refine: 0.001]")
+          ->check(CLI::PositiveNumber),
+  };
+  for (CLI::Option* option : fixed) option->excludes(resume);
+  app.add_option("--save-every", o.save_every, "Seconds between checkpoints")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  add_number(app, "--validate", o.validate, "Unseen minimal puzzles tried at each checkpoint", 0);
+  app.add_option(
+      "--plot", o.plot,
+      "Draw the run into this SVG file at each checkpoint: accuracy against iterations,\n"
+      "loss and accuracy against time");
+  o.common.add_to(app, "Seed of the weights and the puzzles; --resume keeps the run's own",
+                  "Print one JSON object at the end");
+  return [c] { return run(*c); };
+}
+
+}  // namespace stillpoint::tools
