@@ -1,7 +1,9 @@
 // sudoku eval
 #include <fmt/format.h>
 
+#include <chrono>
 #include <cstdio>
+#include <iterator>
 #include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -60,8 +62,12 @@ int run_eval(EvalOptions& o) {
   const auto puzzles = read_or_make(o, net->options.geometry);
   note_interrupts();
   Progress progress;
+  const auto start = std::chrono::steady_clock::now();
   o.evaluate.progress = [&](int64_t done) {
-    progress.show([&] { return fmt::format("{} of {} puzzles", done, puzzles.size()); });
+    progress.show([&] {
+      const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+      return amount_done(done, std::ssize(puzzles), "puzzles", elapsed.count());
+    });
     return !interrupted();
   };
   const auto report = sudoku::evaluate(*net, puzzles, o.evaluate);

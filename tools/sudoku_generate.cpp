@@ -74,11 +74,7 @@ int run_generate(const GenerateCommand& c) {
       write_out(lines);
     }
     made += size;
-    progress.show([&] {
-      const double rate = static_cast<double>(made) / elapsed();
-      return fmt::format("{} of {} puzzles, {:.0f} a second, {} left", made, c.count, rate,
-                         duration(static_cast<double>(c.count - made) / rate));
-    });
+    progress.show([&] { return amount_done(made, c.count, "puzzles", elapsed()); });
   }
   progress.finish();
   if (file) file->commit();

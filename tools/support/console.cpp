@@ -59,6 +59,12 @@ std::string duration(double seconds) {
   return fmt::format("{}:{:02}", s / 60, s % 60);
 }
 
+std::string amount_done(int64_t done, int64_t total, const char* things, double seconds) {
+  const double rate = static_cast<double>(done) / seconds;
+  return fmt::format("{} of {} {}, {:.3g} a second, {} left", done, total, things, rate,
+                     duration(static_cast<double>(total - done) / rate));
+}
+
 int run_main(const char* program, const std::function<int()>& body) {
   try {
     return body();

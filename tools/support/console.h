@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <string>
 
@@ -25,6 +26,9 @@ class Progress {
 };
 
 std::string duration(double seconds);  // "4:07" or "1:02:09"
+
+// "640 of 10000 puzzles, 213 a second, 0:44 left".
+std::string amount_done(int64_t done, int64_t total, const char* things, double seconds);
 
 // Runs a program: exceptions become one line on stderr and exit status 1.
 int run_main(const char* program, const std::function<int()>& body);
