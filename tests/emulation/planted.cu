@@ -259,14 +259,15 @@ __global__ void dynamic_shared_past_end(const float* x, float* y) {
   y[threadIdx.x] = buffer[threadIdx.x];
 }
 
-// x[0] is 0.
+// x[0] is 0. Two floats: of the eight bytes before an array that is aligned to four, ASan cannot
+// mark four.
 __global__ void shared_before_start(const float* x, float* y) {
   STILLPOINT_SHARED(float[32], first);
   STILLPOINT_SHARED(float[32], second);
   first[threadIdx.x] = second[threadIdx.x] = x[threadIdx.x];
   __syncthreads();
   float* p = second;
-  if (threadIdx.x == 0) p[-1 - static_cast<int>(x[0])] = 1.0f;
+  if (threadIdx.x == 0) p[-2 - static_cast<int>(x[0])] = 1.0f;
   y[threadIdx.x] = first[threadIdx.x] + second[threadIdx.x];
 }
 

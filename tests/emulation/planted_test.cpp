@@ -173,7 +173,7 @@ INSTANTIATE_TEST_SUITE_P(
         Named{"dynamic_shared_past_end", cudaErrorLaunchFailure, "shared memory out of bounds",
               "past the end of dynamic shared memory (1024 bytes)", "use-after-poison"},
         Named{"shared_before_start", cudaErrorLaunchFailure, "shared memory out of bounds",
-              "written 4 bytes before the start of second (128 bytes)", "use-after-poison"},
+              "written 8 bytes before the start of second (128 bytes)", "use-after-poison"},
         Named{"dynamic_shared_before_start", cudaErrorLaunchFailure, "shared memory out of bounds",
               "written 32 bytes before the start of dynamic shared memory", "use-after-poison"},
         Named{"static_beside_too_much", cudaErrorLaunchFailure, "shared memory",
