@@ -92,6 +92,10 @@ class Sudoku(Program):
         self.works(*evaluate, "--plot", chart)
         self.assertNotIn("loss", chart.read_text())
         xml.etree.ElementTree.fromstring(chart.read_text())
+        for few in (["train", "--box", 2, "--output", self.folder / "short", "--steps", 1, "--validate", 0],
+                    [*evaluate, "--iterations", 64]):  # a chart without data, and with one point
+            self.works(*few, "--plot", chart)
+            xml.etree.ElementTree.fromstring(chart.read_text())
         self.fails("none", *evaluate, "--plot", self.folder / "none" / "a.svg")
         without = subprocess.run([PROGRAM, *map(str, evaluate), "--plot", chart], capture_output=True, text=True,
                                  env={"PATH": str(self.folder)})

@@ -43,6 +43,7 @@ std::string script(const std::vector<Chart>& charts) {
                       : "set yrange [*:*]\nset format y '%g'\nset key top right\n";
     std::string plots;
     for (size_t k = 0; k < chart.lines.size(); ++k) {
+      if (chart.lines[k].points.empty()) continue;
       s += fmt::format("$line{} << EOD\n", k);
       const double unit = chart.shares ? 100 : 1;
       bool interval = false;
@@ -62,7 +63,9 @@ std::string script(const std::vector<Chart>& charts) {
             ", $line{} using 1:2:3:4 with yerrorbars pt 7 ps 0.4 lc rgb '{}' notitle", k, colour);
       }
     }
-    s += plots.empty() ? "plot NaN notitle\n" : plots + "\n";
+    // A chart without data keeps its place.
+    s += plots.empty() ? "set xrange [1:2]\nset yrange [1:2]\nplot 0 notitle\n" : plots + "\n";
+    s += "set autoscale x\n";
   }
   return s + "unset multiplot\n";
 }
