@@ -1,5 +1,6 @@
 """The program `sudoku` as a user runs it: exit status, output, files. Usage: sudoku_test.py PROGRAM"""
 import json
+import math
 import os
 import pathlib
 import pty
@@ -112,6 +113,29 @@ class Sudoku(Program):
                 self.assertEqual(report["puzzles"], 2)
         self.fails("--segments", *self.small, "--regime", "unroll", "--segments", 3, "--steps", 3)
         self.fails("lstm", *self.small, "--model", "lstm", "--steps", 3)
+
+    def losses(self, output):
+        lines = map(json.loads, (output / "metrics.jsonl").read_text().splitlines())
+        return [line["loss"] for line in lines if "loss" in line]
+
+    def test_every_device_trains_alike(self):
+        train = ["train", "--box", 2, "--channels", 32, "--boards", 2, "--validate", 1, "--learning-rate", 0.1]
+        for model in "symbol", "refine":
+            cpu, cuda = self.folder / f"{model}-cpu", self.folder / f"{model}-cuda"
+            result = sudoku(*train, "--steps", 10, "--model", model, "--output", cuda, "--device", "cuda")
+            if result.returncode != 0:
+                self.assertIn("--device cuda: not available", result.stderr)
+                self.skipTest("no CUDA device")
+            self.works(*train, "--steps", 10, "--model", model, "--output", cpu)
+            (wanted,), (got,) = self.losses(cpu), self.losses(cuda)
+            self.assertAlmostEqual(wanted, got, delta=2e-3 * wanted)
+            self.assertGreater(abs(wanted - math.log(4)), 10 * abs(wanted - got))  # it learns, on both alike
+            report = json.loads(self.works("eval", "--checkpoint", cuda / "network.safetensors", "--count", 3, "--device",
+                                           "cuda", "--iterations", 4, "--restarts", 2, "--json"))
+            self.assertEqual(report["puzzles"], 3)
+            solved = sudoku("solve", "--checkpoint", cuda / "network.safetensors", "--device", "cuda", "--iterations", 4,
+                            "1234341221434.21")
+            self.assertIn(solved.returncode, (0, 3), solved.stderr)
 
     def test_metrics_are_those_of_one_run(self):
         self.run_folder.mkdir()
