@@ -113,6 +113,12 @@ HWY_INLINE void for_rows(int64_t rows, int64_t first, int64_t last, Body&& body)
   }
 }
 
+// Asks for `n` floats of the next sample: they come from the third-level cache while this sample is
+// computed.
+HWY_INLINE void prefetch(const float* x, int64_t n) {
+  for (int64_t k = 0; k < n; k += 16) __builtin_prefetch(x + k);
+}
+
 // ---- forward -----------------------------------------------------------------------------------
 
 template <int kN, class Io>
@@ -148,6 +154,10 @@ void forward_rows(const MessageSumArgs<float>& args, int64_t first, int64_t last
     const float* c = args.c + sample * p.cols * channels;
     float* out = args.out + r * channels;
     const Row row = row_of(p, i);
+    if (sample + 1 < args.batch) {
+      prefetch(args.a + (r + p.rows) * channels, channels);
+      if (i < p.cols) prefetch(c + (p.cols + i) * channels, channels);
+    }
     for_blocks<kForwardVectors>(channels, [&](auto io, int64_t k, auto n) {
       sum_row<n>(io, a + k, c + k, channels, row, one, out + k);
     });
@@ -264,6 +274,11 @@ void backward_symmetric_rows(const MessageSumBackwardArgs<float>& args, int64_t 
   for_blocks<kBackwardVectors>(channels, [&](auto io, int64_t k, auto n) {
     for_rows(p.rows, first, last, [&](int64_t, int64_t i, int64_t sample) {
       const int64_t from = sample * p.rows * channels + k;
+      if (sample + 1 < args.batch) {
+        const int64_t next = from + (p.rows + i) * channels;
+        for (const float* x : {args.a, args.c, args.g})
+          prefetch(x + next, n * static_cast<int64_t>(hn::Lanes(D())));
+      }
       count_and_pull_row<n>(io, args.a + from, args.c + from, args.g + from, channels, i,
                             row_of(p, i), args.da + from, args.dc + from);
     });
