@@ -9,6 +9,7 @@
 #include <hwy/highway.h>
 
 #include <algorithm>
+#include <initializer_list>
 #include <type_traits>
 #include <utility>
 
@@ -113,8 +114,8 @@ HWY_INLINE void for_rows(int64_t rows, int64_t first, int64_t last, Body&& body)
   }
 }
 
-// Asks for `n` floats of the next sample: they come from the third-level cache while this sample is
-// computed.
+// Asks for `n` floats of the next sample, also where it will write: they come from the third-level
+// cache while this sample is computed.
 HWY_INLINE void prefetch(const float* x, int64_t n) {
   for (int64_t k = 0; k < n; k += 16) __builtin_prefetch(x + k);
 }
@@ -276,7 +277,8 @@ void backward_symmetric_rows(const MessageSumBackwardArgs<float>& args, int64_t 
       const int64_t from = sample * p.rows * channels + k;
       if (sample + 1 < args.batch) {
         const int64_t next = from + (p.rows + i) * channels;
-        for (const float* x : {args.a, args.c, args.g})
+        for (const float* x :
+             std::initializer_list<const float*>{args.a, args.c, args.g, args.da, args.dc})
           prefetch(x + next, n * static_cast<int64_t>(hn::Lanes(D())));
       }
       count_and_pull_row<n>(io, args.a + from, args.c + from, args.g + from, channels, i,
