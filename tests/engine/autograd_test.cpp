@@ -219,9 +219,9 @@ TEST(Checkpoint, FunctionMayReturnWhatItWasGivenOrCaptured) {
     return vjp(y, of, Tensor::full({1}, 5, {.dtype = DType::f64}), {.retain_graph = true}).item();
   };
   EXPECT_EQ(gradient_of([](std::span<const Tensor> in) { return in[0]; }, x), 5);
-  EXPECT_EQ(gradient_of([&](std::span<const Tensor>) { return u; }, u), 5);
-  EXPECT_EQ(gradient_of([&](std::span<const Tensor>) { return c; }, c), 5);
-  EXPECT_EQ(gradient_of([&](std::span<const Tensor>) { return c; }, u), 30);
+  EXPECT_EQ(gradient_of([&](std::span<const Tensor>) { return Tensor(u); }, u), 5);
+  EXPECT_EQ(gradient_of([&](std::span<const Tensor>) { return Tensor(c); }, c), 5);
+  EXPECT_EQ(gradient_of([&](std::span<const Tensor>) { return Tensor(c); }, u), 30);
 }
 
 TEST(Checkpoint, KeepsOneSegmentAtATime) {
