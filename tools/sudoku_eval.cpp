@@ -19,6 +19,7 @@
 #include "tools/sudoku_charts.h"
 #include "tools/support/console.h"
 #include "tools/support/options.h"
+#include "tools/support/output.h"
 
 namespace stillpoint::tools {
 namespace {
@@ -57,7 +58,10 @@ void print_table(const sudoku::EvaluateReport& report) {
 int run_eval(EvalOptions& o) {
   o.common.apply();
   o.evaluate.restarts.seed = o.common.seed;
-  if (!o.plot.empty()) check_plotter();
+  if (!o.plot.empty()) {
+    check_plotter();
+    o.plot = output_file("--plot", o.plot).string();
+  }
   const auto net = sudoku::load_network(o.checkpoint, o.common.device);
   const auto puzzles = read_or_make(o, net->options.geometry);
   note_interrupts();

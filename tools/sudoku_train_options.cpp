@@ -8,6 +8,7 @@
 #include "tools/sudoku_train.h"
 #include "tools/support/chart.h"
 #include "tools/support/options.h"
+#include "tools/support/output.h"
 
 namespace stillpoint::tools {
 namespace {
@@ -30,7 +31,10 @@ int run(Given& given) {
   check<OptionError>(std::isfinite(c.minutes) && c.save_every > 0,  // neither is true of NaN
                      "train: --minutes {}, --save-every {}; wanted positive numbers", c.minutes,
                      c.save_every);
-  if (!c.plot.empty()) check_plotter();
+  if (!c.plot.empty()) {
+    check_plotter();
+    c.plot = output_file("--plot", c.plot).string();
+  }
   check<OptionError>(given.regime == sudoku::Regime::carry || given.segments == 0,
                      "--segments {}: wanted with --regime carry only; in unroll every board leaves "
                      "after one step",

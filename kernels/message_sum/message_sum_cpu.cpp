@@ -166,9 +166,9 @@ void forward_rows(const MessageSumArgs<float>& args, int64_t first, int64_t last
 }
 
 // ---- backward ----------------------------------------------------------------------------------
-// Two passes, one per gradient, each of which pulls: sums stay in registers and nothing is added to
-// memory. A block of channels of all rows comes before the next block, so that what the rows share
-// stays in the first-level cache.
+// Both gradients pull: sums stay in registers and nothing is added to memory. A symmetric pattern
+// takes one walk along the neighbours, any other a pass per gradient. A block of channels of all
+// rows comes before the next block, so that what the rows share stays in the first-level cache.
 
 template <int kN, class Io>
 HWY_INLINE void count_row(Io io, const float* HWY_RESTRICT a, const float* HWY_RESTRICT c,
@@ -237,8 +237,7 @@ void backward_c_rows(const MessageSumBackwardArgs<float>& args, int64_t first, i
   });
 }
 
-// Both gradients of the rows of a symmetric pattern, in which who listens to a row is whom it
-// listens to: one walk along the neighbours instead of two.
+// Rows of a symmetric pattern, in which who listens to a row is whom it listens to.
 template <int kN, class Io>
 HWY_INLINE void count_and_pull_row(Io io, const float* HWY_RESTRICT a, const float* HWY_RESTRICT c,
                                    const float* HWY_RESTRICT g, int64_t channels, int64_t i,
@@ -326,9 +325,9 @@ constexpr int64_t kRows = 81;  // rows a chunk: some 20 us at degree 20 and 96 c
 
 // Costs nothing beside the messages, which are as many as entries for every channel.
 bool same(const CsrView& a, const CsrView& b) {
-  return a.rows == b.rows && a.cols == b.cols &&
+  return a.rows == b.rows && a.cols == b.cols && a.entries == b.entries &&
          std::equal(a.offsets, a.offsets + a.rows + 1, b.offsets) &&
-         std::equal(a.indices, a.indices + a.offsets[a.rows], b.indices);
+         std::equal(a.indices, a.indices + a.entries, b.indices);
 }
 
 }  // namespace
@@ -341,7 +340,6 @@ void message_sum(const MessageSumArgs<float>& args) {
   });
 }
 
-// Where there are samples for all threads, both passes go over one sample while it is in the cache.
 void message_sum_backward(const MessageSumBackwardArgs<float>& args) {
   const int64_t rows = args.pattern.rows, cols = args.transposed.rows;
   if (same(args.pattern, args.transposed)) {
@@ -350,6 +348,7 @@ void message_sum_backward(const MessageSumBackwardArgs<float>& args) {
     });
     return;
   }
+  // Where there are samples for all threads, both passes go over one while it is in the cache.
   if (args.batch >= num_threads()) {
     parallel_for(args.batch, 1, [&](int64_t sample, int64_t) {
       HWY_DYNAMIC_DISPATCH(backward_a_rows)(args, sample * rows, (sample + 1) * rows);

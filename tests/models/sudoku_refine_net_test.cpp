@@ -11,6 +11,7 @@
 #include "engine/error.h"
 #include "engine/ops.h"
 #include "models/sudoku/generator.h"
+#include "tests/models/sudoku_logits.h"
 
 namespace stillpoint::sudoku {
 namespace {
@@ -18,14 +19,6 @@ namespace {
 RefineNet small_net(int box, int64_t channels) {
   Philox random(1);
   return RefineNet({.model = Model::refine, .geometry = {box}, .channels = channels}, random);
-}
-
-std::vector<float> logits_after(const RefineNet& net, const Board& board, int iterations) {
-  const NoGrad no_grad;
-  const Tensor x = net.encode(std::span(&board, 1));
-  Tensor h = net.start(1);
-  for (int t = 0; t < iterations; ++t) h = net.refine(h, x);
-  return net.logits(h).to_vector<float>();
 }
 
 TEST(RefineNet, NeighboursShareAUnit) {

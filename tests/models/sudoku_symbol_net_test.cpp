@@ -12,6 +12,7 @@
 #include "engine/ops.h"
 #include "engine/parameters.h"
 #include "models/sudoku/generator.h"
+#include "tests/models/sudoku_logits.h"
 
 namespace stillpoint::sudoku {
 namespace {
@@ -19,14 +20,6 @@ namespace {
 SymbolNet small_net(int box, int64_t channels) {
   Philox random(1);
   return SymbolNet({.geometry = {box}, .channels = channels}, random);
-}
-
-std::vector<float> logits_after(const SymbolNet& net, const Board& board, int iterations) {
-  const NoGrad no_grad;
-  const Tensor x = net.encode(std::span(&board, 1));
-  Tensor h = net.start(1);
-  for (int t = 0; t < iterations; ++t) h = net.refine(h, x);
-  return net.logits(h).to_vector<float>();
 }
 
 TEST(SymbolNet, FactorsWantOneOfTheMembersThatShareAUnitAndADigitOrACell) {

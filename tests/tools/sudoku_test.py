@@ -98,6 +98,7 @@ class Sudoku(Program):
             self.works(*few, "--plot", chart)
             xml.etree.ElementTree.fromstring(chart.read_text())
         self.fails("none", *evaluate, "--plot", self.folder / "none" / "a.svg")
+        self.fails("not a file", *evaluate, "--plot", "/dev/null")
         without = subprocess.run([PROGRAM, *map(str, evaluate), "--plot", chart], capture_output=True, text=True,
                                  env={"PATH": str(self.folder)})
         self.assertNotEqual(without.returncode, 0)
