@@ -142,6 +142,37 @@ Tensor factor_sum(const Tensor& x, const Graph& factors);
 // variables, C].
 Tensor factor_broadcast(const Tensor& x, const Graph& factors);
 
+// ---- refine_factor -----------------------------------------------------------------------------
+
+// Several refinements of a network of variables and factors in one kernel, board by board. Factors
+// of one type lie together: type t has the factors [types[t], types[t + 1]). One refinement:
+//   m = relu(message h + message_bias)
+//   p = relu(factor[t] sum of m over the members + factor_bias[t])            per factor
+//   u = relu(own [h, m] + clue[kind] + sum over its factors of collect[t] p)
+//   h' = y / sqrt(mean(y^2) + epsilon) with y = h + update u + update_bias
+// models/sudoku/symbol_net.cpp has the same from single ops.
+struct FactorWeights {
+  Tensor message, message_bias;  // [C, C], [C]
+  Tensor factor, factor_bias;    // [types C, C], [types C]
+  Tensor collect;                // [hidden, types C]
+  Tensor own;                    // [hidden, 2 C]
+  Tensor clue;                   // [kinds, hidden]
+  Tensor update, update_bias;    // [C, hidden], [C]
+};
+// Which states come back: every one, [steps, boards, ...], or only the last, in constant memory if
+// no gradient is wanted.
+enum class States : uint8_t { all, last };
+struct FactorRefinement {
+  int64_t steps = 1;
+  std::vector<int32_t> types;  // where each type begins, and the number of factors
+  States keep = States::all;
+  double epsilon = 1e-5;
+};
+// h [boards, variables, C], clues [boards, variables] int32: kinds in [0, kinds), which throw
+// OptionError outside on the CPU and give NaN on CUDA. Once differentiable, in h and all weights.
+Tensor refine_factor(const Tensor& h, const Tensor& clues, const FactorWeights& weights,
+                     const Graph& factors, const FactorRefinement& options);
+
 // ---- transpose_csr -----------------------------------------------------------------------------
 
 // A CSR pattern (offsets [rows + 1], indices [entries], int32, not checked) compressed by column

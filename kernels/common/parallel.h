@@ -12,6 +12,10 @@ namespace stillpoint::kernels {
 int num_threads();
 void set_num_threads(int n);
 
+// Which of the threads of the innermost parallel_for the caller is: from 0, below num_threads(). To
+// pick a piece of scratch memory with; results must not depend on it.
+int worker_index();
+
 namespace detail {
 void parallel_chunks(int64_t chunks, void (*body)(void* context, int64_t chunk), void* context);
 }

@@ -1,7 +1,4 @@
-// The product by our own loops: a tile of rows and vectors of columns stays in registers while k
-// runs.
-#include <algorithm>
-
+// The product by our own loops, in tiles that stay in registers while k runs.
 #include "kernels/gemm/product.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -9,7 +6,7 @@
 #include <hwy/foreach_target.h>  // IWYU pragma: keep
 #include <hwy/highway.h>
 
-#include "kernels/common/math-inl.h"
+#include "kernels/gemm/tile-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace stillpoint::kernels::HWY_NAMESPACE {
@@ -29,24 +26,6 @@ float dot(const float* a, int64_t a_step, const float* b, int64_t n) {
   return sum_lanes(sum);
 }
 
-// Four rows at a time, or what is left of them.
-template <int kRows>
-void rows_by_columns(const Product& p, int64_t i) {
-  const int64_t row_step = p.transpose_a ? 1 : p.lda, step = p.transpose_a ? p.lda : 1;
-  const float* a = p.a + i * row_step;
-  float* out = p.out + i * p.ldo;
-  for_vectors(p.n, [&](auto io, int64_t j) {
-    V sum[kRows];
-    for (V& s : sum) s = hn::Zero(D());
-    for (int64_t l = 0; l < p.k; ++l) {
-      const V b = io.load(p.b + l * p.ldb + j);
-      for (int r = 0; r < kRows; ++r)
-        sum[r] = hn::MulAdd(hn::Set(D(), a[r * row_step + l * step]), b, sum[r]);
-    }
-    for (int r = 0; r < kRows; ++r) io.store(sum[r], out + r * p.ldo + j);
-  });
-}
-
 void whole_product(const Product& p) {
   if (p.transpose_b) {
     for (int64_t i = 0; i < p.m; ++i)
@@ -55,9 +34,13 @@ void whole_product(const Product& p) {
                                    p.b + j * p.ldb, p.k);
     return;
   }
-  int64_t i = 0;
-  for (; i + 4 <= p.m; i += 4) rows_by_columns<4>(p, i);
-  for (; i < p.m; ++i) rows_by_columns<1>(p, i);
+  tile_product(p.m, p.n, FromZero{}, TileStore{p.out, p.ldo},
+               TileTerm{.a = p.a,
+                        .a_row = p.transpose_a ? 1 : p.lda,
+                        .a_step = p.transpose_a ? p.lda : 1,
+                        .b = p.b,
+                        .b_row = p.ldb,
+                        .k = p.k});
 }
 
 }  // namespace

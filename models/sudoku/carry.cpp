@@ -29,6 +29,14 @@ std::span<const T> part(const std::vector<T>& all, int64_t begin, int64_t size) 
   return std::span(all).subspan(static_cast<size_t>(begin), static_cast<size_t>(size));
 }
 
+// The targets [boards, cells] of every refinement: [steps, boards, cells].
+Tensor repeated(const Tensor& target, int steps) {
+  const std::vector<int32_t> once = target.to_vector<int32_t>();
+  std::vector<int32_t> all;
+  for (int t = 0; t < steps; ++t) all.insert(all.end(), once.begin(), once.end());
+  return Tensor::from(all, {steps, target.dim(0), target.dim(1)}).to(target.device());
+}
+
 Shape states_shape(const Network& net, int64_t boards) {
   Shape shape = net.start(1).shape();
   shape[0] = boards;
@@ -102,20 +110,18 @@ double CarryPool::window(const Network& net, int64_t begin, int64_t size,
                          std::vector<char>& solved) {
   const Tensor x = net.encode(part(givens_, begin, size));
   const Tensor target = digits(part(solutions_, begin, size), net.device());
-  Tensor h = window_start(net, begin, size);
-  Tensor logits, loss;
-  for (int k = 0; k < options_.window; ++k) {
-    h = net.refine(h, x);
-    logits = net.logits(h);
-    const Tensor here = ops::cross_entropy(logits, target);
-    loss = k == 0 ? here : ops::add(loss, here);
-  }
+  const Tensor states = net.trajectory(window_start(net, begin, size), x, options_.window);
+  const Tensor logits = net.logits(states);
+  Tensor loss = ops::cross_entropy(logits, repeated(target, options_.window));
   const double share = static_cast<double>(size) / static_cast<double>(options_.boards);
-  loss = ops::affine(loss, share / options_.window);
+  loss = ops::affine(loss, share);
   backward(loss);
-  state_.states.alias(h.shape(), begin * h.dim(1) * h.dim(2)).assign(h);
+  const Shape shape = {size, states.dim(2), states.dim(3)};
+  const int64_t last = (options_.window - 1) * numel(shape);
+  state_.states.alias(shape, begin * shape[1] * shape[2]).assign(states.alias(shape, last));
 
-  const std::vector<int32_t> answer = likeliest(logits), wanted = target.to_vector<int32_t>();
+  const std::vector<int32_t> answer = likeliest(ops::rows(logits, options_.window - 1, 1)),
+                             wanted = target.to_vector<int32_t>();
   const auto cells = static_cast<size_t>(target.dim(1));
   for (size_t b = 0; b < static_cast<size_t>(size); ++b) {
     const auto first = static_cast<ptrdiff_t>(b * cells);

@@ -66,7 +66,8 @@ void try_once(const Network& net, std::span<const Puzzle> puzzles, const Evaluat
   Tensor h = start_try(net, numbers, attempt, options.restarts);
   int done = 0;
   for (size_t k = 0; !open.empty(); ++k) {
-    for (; done < options.iterations[k]; ++done) h = net.refine(h, x);
+    h = net.refine(h, x, options.iterations[k] - done);
+    done = options.iterations[k];
     std::vector<Answer> answers = read_answers(net.logits(h), givens);
     std::vector<int32_t> places;  // of those that go on
     for (size_t b = 0; b < open.size(); ++b) {

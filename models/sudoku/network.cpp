@@ -30,6 +30,29 @@ void Network::check_boards(std::span<const Board> boards) const {
   check_same_size(boards, options.geometry, "network");
 }
 
+Tensor Network::refine(const Tensor& h, const Tensor& puzzles, int64_t steps) const {
+  check<OptionError>(steps >= 0, "refine: {} steps; wanted 0 or more", steps);
+  if (steps == 0) return h;
+  if (options.form == Form::fused) return refine_fused(h, puzzles, steps, ops::States::last);
+  Tensor next = h;
+  for (int64_t t = 0; t < steps; ++t) next = refine_once(next, puzzles);
+  return next;
+}
+
+Tensor Network::trajectory(const Tensor& h, const Tensor& puzzles, int64_t steps) const {
+  check<OptionError>(steps >= 1, "trajectory: {} steps; wanted 1 or more", steps);
+  if (options.form == Form::fused) return refine_fused(h, puzzles, steps, ops::States::all);
+  std::vector<Tensor> states;
+  Tensor next = h;
+  for (int64_t t = 0; t < steps; ++t) {
+    next = refine_once(next, puzzles);
+    states.push_back(ops::reshape(next, {1, next.numel()}));
+  }
+  Shape shape = h.shape();
+  shape.insert(shape.begin(), steps);
+  return ops::reshape(ops::concat(states), shape);
+}
+
 std::unique_ptr<Network> make_network(const NetworkOptions& options, Philox& random) {
   if (options.model == Model::refine) return std::make_unique<RefineNet>(options, random);
   return std::make_unique<SymbolNet>(options, random);

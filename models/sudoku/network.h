@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 
+#include "engine/ops.h"
 #include "engine/parameters.h"
 #include "engine/random.h"
 #include "engine/tensor.h"
@@ -19,10 +20,17 @@ enum class Model : uint8_t {
 };
 const char* name(Model model);
 
+// How refinements are computed; both give the same, but for rounding.
+enum class Form : uint8_t {
+  fused,     // all of them in one op, board by board
+  composed,  // each from single ops: the form to read
+};
+
 struct NetworkOptions {
   Model model = Model::symbol;
   Geometry geometry = {};
   int64_t channels = 32;  // of a node's state
+  Form form = Form::fused;
 };
 
 struct Network {
@@ -33,8 +41,10 @@ struct Network {
   // of the network, or ShapeError is thrown.
   virtual Tensor encode(std::span<const Board> givens) const = 0;
   virtual Tensor start(int64_t boards) const = 0;  // h_0 [boards, nodes, channels], learned
-  virtual Tensor refine(const Tensor& h, const Tensor& puzzles) const = 0;  // h_t -> h_t+1
-  virtual Tensor logits(const Tensor& h) const = 0;                         // [boards, cells, side]
+  // h_t -> h_t+steps, and all on the way: [steps, boards, nodes, channels].
+  Tensor refine(const Tensor& h, const Tensor& puzzles, int64_t steps = 1) const;
+  Tensor trajectory(const Tensor& h, const Tensor& puzzles, int64_t steps) const;
+  virtual Tensor logits(const Tensor& h) const = 0;  // [..., nodes, channels] -> [..., cells, side]
 
   virtual NamedTensors parameters() = 0;
   virtual void move_to(Device device) = 0;
@@ -48,6 +58,9 @@ struct Network {
   Network& operator=(const Network&) = default;
   Network& operator=(Network&&) = default;
 
+  virtual Tensor refine_once(const Tensor& h, const Tensor& puzzles) const = 0;
+  virtual Tensor refine_fused(const Tensor& h, const Tensor& puzzles, int64_t steps,
+                              ops::States keep) const = 0;
   void check_boards(std::span<const Board> boards) const;
 };
 

@@ -53,9 +53,23 @@ Tensor RefineNet::start(int64_t boards) const {
   return ops::broadcast_to(initial, {boards, graph.rows(), options.channels});
 }
 
-Tensor RefineNet::refine(const Tensor& h, const Tensor& puzzles) const {
+Tensor RefineNet::refine_once(const Tensor& h, const Tensor& puzzles) const {
   const Tensor sum = ops::message_sum(receiver(h), sender(h), graph);
   return ops::gru_cell(ops::add(puzzles, message(sum)), state(h), h);
+}
+
+Tensor RefineNet::refine_fused(const Tensor& h, const Tensor& puzzles, int64_t steps,
+                               ops::States keep) const {
+  std::vector<Tensor> states;
+  Tensor next = h;
+  for (int64_t t = 0; t < steps; ++t) {
+    next = refine_once(next, puzzles);
+    states.push_back(ops::reshape(next, {1, next.numel()}));
+  }
+  if (keep == ops::States::last) return next;
+  Shape shape = h.shape();
+  shape.insert(shape.begin(), steps);
+  return ops::reshape(ops::concat(states), shape);
 }
 
 }  // namespace stillpoint::sudoku

@@ -27,7 +27,6 @@ struct RefineNet final : Network {
 
   Tensor encode(std::span<const Board> givens) const override;  // [boards, cells, 3H]
   Tensor start(int64_t boards) const override;
-  Tensor refine(const Tensor& h, const Tensor& puzzles) const override;
   Tensor logits(const Tensor& h) const override { return readout(h); }
 
   NamedTensors parameters() override { return stillpoint::parameters(*this); }
@@ -51,6 +50,11 @@ struct RefineNet final : Network {
   nn::Linear readout;           // [side, H]
 
   Graph graph;
+
+ protected:
+  Tensor refine_once(const Tensor& h, const Tensor& puzzles) const override;
+  Tensor refine_fused(const Tensor& h, const Tensor& puzzles, int64_t steps,
+                      ops::States keep) const override;
 };
 
 }  // namespace stillpoint::sudoku

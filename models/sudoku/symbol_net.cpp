@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "engine/autograd.h"
 #include "engine/ops.h"
 
 namespace stillpoint::sudoku {
@@ -46,12 +47,16 @@ SymbolNet::SymbolNet(const NetworkOptions& o, Philox& random)
       message(o.channels, o.channels, random),
       factor(o.channels, kTypes * o.channels, random),
       collect(kTypes * o.channels, 2 * o.channels, random, nn::Bias::no),
-      own(2 * o.channels + kClues, 2 * o.channels, random),
+      own(2 * o.channels, 2 * o.channels, random, nn::Bias::no),
       update(2 * o.channels, o.channels, random),
       readout(o.channels, 1, random),
+      clue(kClues, 2 * o.channels, random),
       factors(exactly_one_factors(o.geometry)),
       type_mask(type_columns(o.geometry, o.channels)) {
   initial.set_requires_grad();
+  // As large as what the product with the state starts with.
+  const NoGrad no_grad;
+  clue.table.assign(ops::affine(clue.table, 0.5));
 }
 
 void SymbolNet::move_to(Device device) {
@@ -62,34 +67,54 @@ void SymbolNet::move_to(Device device) {
 
 Tensor SymbolNet::encode(std::span<const Board> givens) const {
   check_boards(givens);
-  std::vector<float> values;
+  std::vector<int32_t> values;
   const Geometry g = options.geometry;
   for (const Board& board : givens) {
     for (int cell = 0; cell < g.cells(); ++cell) {
       for (int digit = 1; digit <= g.side(); ++digit) {
-        const int clue = board[cell] == 0 ? 2 : board[cell] == digit ? 0 : 1;
-        for (int k = 0; k < kClues; ++k) values.push_back(k == clue ? 1.0f : 0.0f);
+        values.push_back(board[cell] == 0 ? 2 : board[cell] == digit ? 0 : 1);
       }
     }
   }
   const auto count = static_cast<int64_t>(givens.size());
-  return Tensor::from(values, {count, factors.cols(), kClues}).to(device());
+  return Tensor::from(values, {count, factors.cols()}).to(device());
 }
 
 Tensor SymbolNet::start(int64_t boards) const {
   return ops::broadcast_to(initial, {boards, factors.cols(), options.channels});
 }
 
-Tensor SymbolNet::refine(const Tensor& h, const Tensor& x) const {
+Tensor SymbolNet::refine_once(const Tensor& h, const Tensor& clues) const {
   const Tensor m = message(h, ops::Activation::relu);
   const Tensor f = ops::mul(factor(ops::factor_sum(m, factors), ops::Activation::relu), type_mask);
   const Tensor rules = ops::factor_broadcast(collect(f), factors);
-  const Tensor a = ops::relu(ops::add(own(ops::concat({h, m, x})), rules));
-  return ops::rms_norm(update(a), {}, h);
+  const Tensor u = ops::relu(ops::add(ops::add(own(ops::concat({h, m})), clue(clues)), rules));
+  return ops::rms_norm(update(u), {}, h);
+}
+
+Tensor SymbolNet::refine_fused(const Tensor& h, const Tensor& clues, int64_t steps,
+                               ops::States keep) const {
+  const auto units = static_cast<int32_t>(options.geometry.cells());
+  return ops::refine_factor(
+      h, clues,
+      {.message = message.weight,
+       .message_bias = message.bias,
+       .factor = factor.weight,
+       .factor_bias = factor.bias,
+       .collect = collect.weight,
+       .own = own.weight,
+       .clue = clue.table,
+       .update = update.weight,
+       .update_bias = update.bias},
+      factors, {.steps = steps, .types = {0, 2 * units, 3 * units, 4 * units}, .keep = keep});
 }
 
 Tensor SymbolNet::logits(const Tensor& h) const {
-  return ops::reshape(readout(h), {h.dim(0), options.geometry.cells(), options.geometry.side()});
+  Shape shape = h.shape();
+  shape.pop_back();
+  shape.back() = options.geometry.cells();
+  shape.push_back(options.geometry.side());
+  return ops::reshape(readout(h), shape);
 }
 
 }  // namespace stillpoint::sudoku

@@ -17,21 +17,20 @@ namespace stillpoint::sudoku {
 // columns are candidates, cell * side + digit.
 Graph exactly_one_factors(Geometry geometry);
 
-// One refinement, for states h [boards, candidates, C] and clues x [boards, candidates, 3]:
+// One refinement, for states h [boards, candidates, C] and clues k [boards, candidates]:
 //   m  = relu(W_m h)
 //   f  = relu(W_t sum of m over the members)       per factor of type t: line, box or cell
-//   h' = rmsnorm(h + W_2 relu(W_1 [h, m, x] + sum over its factors of V_t f))
+//   h' = rmsnorm(h + W_2 relu(W_1 [h, m] + E[k] + sum over its factors of V_t f))
 // The product with V_t comes before the way back to the candidates: there are 324 factors, but 729
 // candidates. Rows and columns share their type, which makes transposing a board a symmetry too.
-// 16 C^2 + 15 C + 1 parameters: 16,865 for C = 32.
+// 16 C^2 + 13 C + 1 parameters: 16,801 for C = 32.
 struct SymbolNet final : Network {
   SymbolNet(const NetworkOptions& o, Philox& random);
 
-  // What the givens say about each candidate, one-hot [boards, candidates, 3]: it is given; another
-  // digit is given in its cell; its cell is blank.
+  // What the givens say about each candidate, [boards, candidates] int32: it is given (0); another
+  // digit is given in its cell (1); its cell is blank (2).
   Tensor encode(std::span<const Board> givens) const override;
   Tensor start(int64_t boards) const override;
-  Tensor refine(const Tensor& h, const Tensor& clues) const override;
   Tensor logits(const Tensor& h) const override;
 
   NamedTensors parameters() override { return stillpoint::parameters(*this); }
@@ -44,15 +43,22 @@ struct SymbolNet final : Network {
     v("factor", factor);
     v("collect", collect);
     v("own", own);
+    v("clue", clue);
     v("update", update);
     v("readout", readout);
   }
 
   Tensor initial;  // [C]
   nn::Linear message, factor, collect, own, update, readout;
+  nn::Embedding clue;  // [3, 2C]
 
   Graph factors;
   Tensor type_mask;  // [factors, 3C]: 1 in the C columns of the factor's type
+
+ protected:
+  Tensor refine_once(const Tensor& h, const Tensor& clues) const override;
+  Tensor refine_fused(const Tensor& h, const Tensor& clues, int64_t steps,
+                      ops::States keep) const override;
 };
 
 }  // namespace stillpoint::sudoku

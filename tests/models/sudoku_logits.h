@@ -12,9 +12,7 @@ namespace stillpoint::sudoku {
 inline std::vector<float> logits_after(const Network& net, const Board& board, int iterations) {
   const NoGrad no_grad;
   const Tensor x = net.encode(std::span(&board, 1));
-  Tensor h = net.start(1);
-  for (int t = 0; t < iterations; ++t) h = net.refine(h, x);
-  return net.logits(h).to_vector<float>();
+  return net.logits(net.refine(net.start(1), x, iterations)).to_vector<float>();
 }
 
 }  // namespace stillpoint::sudoku

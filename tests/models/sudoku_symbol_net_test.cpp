@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/autograd.h"
+#include "engine/cuda/runtime.h"
 #include "engine/ops.h"
 #include "engine/parameters.h"
 #include "models/sudoku/generator.h"
@@ -52,18 +53,17 @@ TEST(SymbolNet, FactorsWantOneOfTheMembersThatShareAUnitAndADigitOrACell) {
 TEST(SymbolNet, CluesAndDigitsSayWhatTheBoardSays) {
   Board board{.geometry = {2}};
   board[5] = 3;
-  const auto x = small_net(2, 8).encode(std::span(&board, 1)).to_vector<float>();
-  ASSERT_EQ(x.size(), 64u * 3);
+  const auto x = small_net(2, 8).encode(std::span(&board, 1)).to_vector<int32_t>();
+  ASSERT_EQ(x.size(), 64u);
   for (int candidate = 0; candidate < 64; ++candidate) {
-    const int wanted = candidate / 4 != 5 ? 2 : candidate % 4 == 2 ? 0 : 1;
-    for (int k = 0; k < 3; ++k) EXPECT_EQ(x[candidate * 3 + k], k == wanted) << candidate;
+    EXPECT_EQ(x[candidate], candidate / 4 != 5 ? 2 : candidate % 4 == 2 ? 0 : 1) << candidate;
   }
   EXPECT_EQ(digits(std::span(&board, 1)).to_vector<int32_t>()[5], 2);
 }
 
 TEST(SymbolNet, HasTheParametersItSays) {
   SymbolNet net = small_net(3, 32);
-  EXPECT_EQ(count_parameters(net), 16865);
+  EXPECT_EQ(count_parameters(net), 16801);
 }
 
 TEST(SymbolNet, RenamingTheDigitsRenamesTheAnswer) {
@@ -100,8 +100,7 @@ TEST(SymbolNet, BoardsOfABatchDoNotSeeEachOther) {
   for (const auto& made : generate({.geometry = {2}}, 0, 3)) boards.push_back(made.givens);
   const NoGrad no_grad;
   const auto together =
-      net.logits(net.refine(net.refine(net.start(3), net.encode(boards)), net.encode(boards)))
-          .to_vector<float>();
+      net.logits(net.refine(net.start(3), net.encode(boards), 2)).to_vector<float>();
   for (size_t b = 0; b < 3; ++b) {
     const auto alone = logits_after(net, boards[b], 2);
     for (size_t k = 0; k < alone.size(); ++k) {
@@ -114,7 +113,7 @@ TEST(SymbolNet, TheLossReachesEveryParameter) {
   SymbolNet net = small_net(2, 8);
   const GeneratedPuzzle made = generate({.geometry = {2}}, 0);
   const Tensor x = net.encode(std::span(&made.givens, 1));
-  const Tensor h = net.refine(net.refine(net.start(1), x), x);
+  const Tensor h = net.refine(net.start(1), x, 2);
   backward(ops::cross_entropy(net.logits(h), digits(std::span(&made.solution, 1))));
   visit_tensors(net, [](const std::string& name, Tensor& p) {
     ASSERT_TRUE(p.grad().defined()) << name;
@@ -123,6 +122,39 @@ TEST(SymbolNet, TheLossReachesEveryParameter) {
     const bool moves = std::any_of(g.begin(), g.end(), [](float v) { return std::abs(v) > 1e-7f; });
     EXPECT_EQ(moves, name != "readout.bias") << name;
   });
+}
+
+TEST(SymbolNet, BothFormsGiveTheSame) {
+  std::vector<Board> boards;
+  for (const auto& made : generate({.geometry = {2}}, 0, 3)) boards.push_back(made.givens);
+  for (const Device device : {Device::cpu, Device::cuda}) {
+    if (device == Device::cuda && !available(Device::cuda)) continue;
+    std::vector<float> states, last, gradient;
+    for (const Form form : {Form::composed, Form::fused}) {
+      SymbolNet net = small_net(2, 8);
+      net.options.form = form;
+      net.move_to(device);
+      const Tensor x = net.encode(boards);
+      const Tensor h = net.trajectory(net.start(3), x, 4);
+      EXPECT_EQ(h.shape(), (Shape{4, 3, 64, 8}));
+      EXPECT_EQ(net.logits(h).shape(), (Shape{4, 3, 16, 4}));
+      backward(ops::sum(ops::square(net.logits(h))));
+      const auto now = h.detach().to_vector<float>();
+      const auto end = net.refine(net.start(3), x, 4).detach().to_vector<float>();
+      const auto g = net.own.weight.grad().to_vector<float>();
+      if (form == Form::composed) {
+        states = now, last = end, gradient = g;
+        continue;
+      }
+      for (size_t k = 0; k < now.size(); ++k) ASSERT_NEAR(now[k], states[k], 1e-5) << k;
+      for (size_t k = 0; k < end.size(); ++k) ASSERT_NEAR(end[k], last[k], 1e-5) << k;
+      const float most = *std::max_element(gradient.begin(), gradient.end(), [](float a, float b) {
+        return std::abs(a) < std::abs(b);
+      });
+      for (size_t k = 0; k < g.size(); ++k)
+        ASSERT_NEAR(g[k], gradient[k], 1e-4 * std::abs(most)) << k;
+    }
+  }
 }
 
 TEST(SymbolNet, RefusesBoardsOfDifferentSizes) {

@@ -1,0 +1,128 @@
+// Products of small matrices held in registers: what kernels are built from that run many products
+// of a few dozen rows and columns on data already in cache, where calling the library would cost as
+// much as the product. Included after <hwy/highway.h>, once per instruction set.
+//
+// A tile of rows by vectors of columns stays in registers while k runs; a row's values of `a` are
+// broadcast, a row of `b` is read as vectors. 8 rows by 2 vectors are 16 sums on the way, twice
+// what the latency of two multiply-add units hides, and need 10 loads for 16 multiply-adds.
+//
+// Every element is one chain of fused multiply-adds in the order of k: the same bits however the
+// rows are cut.
+#if defined(STILLPOINT_TILE_INL_H) == defined(HWY_TARGET_TOGGLE)
+#ifdef STILLPOINT_TILE_INL_H
+#undef STILLPOINT_TILE_INL_H
+#else
+#define STILLPOINT_TILE_INL_H
+#endif
+
+#include "kernels/common/math-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace stillpoint::kernels::HWY_NAMESPACE {
+
+// sum over l < k of a[i * a_row + l * a_step] * b[l * b_row + j]: `a` may lie transposed, `b` not.
+struct TileTerm {
+  const float* a;
+  int64_t a_row, a_step;
+  const float* b;
+  int64_t b_row;
+  int64_t k;
+};
+
+#if HWY_TARGET <= HWY_AVX3
+inline constexpr int kTileRows = 8;  // of 32 registers, 16 hold sums
+#else
+inline constexpr int kTileRows = 4;
+#endif
+
+template <int kRows, int kVectors, class Io>
+HWY_INLINE void add_term(Io io, const TileTerm& term, int64_t i, int64_t j,
+                         V (&sum)[kRows * kVectors]) {
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
+  const float* a = term.a + i * term.a_row;
+  const float* b = term.b + j;
+  for (int64_t l = 0; l < term.k; ++l, a += term.a_step, b += term.b_row) {
+    V row[kVectors];
+    for (int v = 0; v < kVectors; ++v) row[v] = io.load(b + v * lanes);
+    for (int r = 0; r < kRows; ++r) {
+      const V value = hn::Set(D(), a[r * term.a_row]);
+      for (int v = 0; v < kVectors; ++v)
+        sum[r * kVectors + v] = hn::MulAdd(value, row[v], sum[r * kVectors + v]);
+    }
+  }
+}
+
+template <int kRows, int kVectors, class Io, class Start, class Finish, class... Terms>
+HWY_INLINE void tile(Io io, int64_t i, int64_t j, const Start& start, const Finish& finish,
+                     const Terms&... terms) {
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
+  V sum[kRows * kVectors];
+  for (int r = 0; r < kRows; ++r)
+    for (int v = 0; v < kVectors; ++v) {
+      const V from = start(io, i + r, j + v * lanes);  // g++ 12 fails on the call's result in sum[]
+      sum[r * kVectors + v] = from;
+    }
+  (add_term<kRows, kVectors>(io, terms, i, j, sum), ...);
+  for (int r = 0; r < kRows; ++r)
+    for (int v = 0; v < kVectors; ++v) finish(io, sum[r * kVectors + v], i + r, j + v * lanes);
+}
+
+template <int kRows, class Start, class Finish, class... Terms>
+HWY_INLINE void tile_rows(int64_t& i, int64_t m, int64_t n, const Start& start,
+                          const Finish& finish, const Terms&... terms) {
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
+  for (; i + kRows <= m; i += kRows) {
+    int64_t j = 0;
+    for (; j + 2 * lanes <= n && j + 3 * lanes != n; j += 2 * lanes)
+      tile<kRows, 2>(WholeVector{}, i, j, start, finish, terms...);
+    if (j + 3 * lanes == n) {
+      tile<kRows, 3>(WholeVector{}, i, j, start, finish, terms...);
+      j = n;
+    } else if (j + lanes <= n) {
+      tile<kRows, 1>(WholeVector{}, i, j, start, finish, terms...);
+      j += lanes;
+    }
+    if (j < n) tile<kRows, 1>(PartVector{n - j}, i, j, start, finish, terms...);
+  }
+  if constexpr (kRows > 1) tile_rows<kRows / 2>(i, m, n, start, finish, terms...);
+}
+
+// For every row i < m and every vector of columns at j < n: finish(io, sum, i, j), where the sum
+// starts as start(io, i, j) and the terms are added to it in their order.
+template <class Start, class Finish, class... Terms>
+HWY_INLINE void tile_product(int64_t m, int64_t n, const Start& start, const Finish& finish,
+                             const Terms&... terms) {
+  int64_t i = 0;
+  tile_rows<kTileRows>(i, m, n, start, finish, terms...);
+}
+
+// A product that starts at nothing.
+struct FromZero {
+  template <class Io>
+  HWY_INLINE V operator()(Io, int64_t, int64_t) const {
+    return hn::Zero(D());
+  }
+};
+
+// A matrix to start from, to store into, or both: rows of `data` start `row` apart.
+struct TileLoad {
+  const float* data;
+  int64_t row;
+  template <class Io>
+  HWY_INLINE V operator()(Io io, int64_t i, int64_t j) const {
+    return io.load(data + i * row + j);
+  }
+};
+struct TileStore {
+  float* data;
+  int64_t row;
+  template <class Io>
+  HWY_INLINE void operator()(Io io, V v, int64_t i, int64_t j) const {
+    io.store(v, data + i * row + j);
+  }
+};
+
+}  // namespace stillpoint::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // STILLPOINT_TILE_INL_H
