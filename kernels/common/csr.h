@@ -1,6 +1,7 @@
 // A sparse pattern as kernels see it: compressed rows, and the same entries compressed by column.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "kernels/common/portable.h"
@@ -26,6 +27,14 @@ STILLPOINT_HD inline int64_t row_of_entry(const CsrView& p, int64_t e) {
     (p.offsets[middle] <= e ? low : high) = middle;
   }
   return low;
+}
+
+// Whether two patterns on the host are one; a pattern that is its own transpose is symmetric. Costs
+// nothing beside a walk along the entries for every channel.
+inline bool same_pattern(const CsrView& a, const CsrView& b) {
+  return a.rows == b.rows && a.cols == b.cols && a.entries == b.entries &&
+         std::equal(a.offsets, a.offsets + a.rows + 1, b.offsets) &&
+         std::equal(a.indices, a.indices + a.entries, b.indices);
 }
 
 }  // namespace stillpoint::kernels

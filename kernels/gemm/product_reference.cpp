@@ -29,18 +29,26 @@ float dot(const float* a, int64_t a_step, const float* b, int64_t n) {
 void whole_product(const Product& p) {
   if (p.transpose_b) {
     for (int64_t i = 0; i < p.m; ++i)
-      for (int64_t j = 0; j < p.n; ++j)
-        p.out[i * p.ldo + j] = dot(p.a + i * (p.transpose_a ? 1 : p.lda), p.transpose_a ? p.lda : 1,
-                                   p.b + j * p.ldb, p.k);
+      for (int64_t j = 0; j < p.n; ++j) {
+        const float sum = dot(p.a + i * (p.transpose_a ? 1 : p.lda), p.transpose_a ? p.lda : 1,
+                              p.b + j * p.ldb, p.k);
+        float& to = p.out[i * p.ldo + j];
+        to = p.add ? to + sum : sum;
+      }
     return;
   }
-  tile_product(p.m, p.n, FromZero{}, TileStore{p.out, p.ldo},
-               TileTerm{.a = p.a,
-                        .a_row = p.transpose_a ? 1 : p.lda,
-                        .a_step = p.transpose_a ? p.lda : 1,
-                        .b = p.b,
-                        .b_row = p.ldb,
-                        .k = p.k});
+  const TileTerm term{.a = p.a,
+                      .a_row = p.transpose_a ? 1 : p.lda,
+                      .a_step = p.transpose_a ? p.lda : 1,
+                      .b = p.b,
+                      .b_row = p.ldb,
+                      .k = p.k};
+  const TileStore store{p.out, p.ldo};
+  if (p.add) {
+    tile_product(p.m, p.n, TileLoad{p.out, p.ldo}, store, term);
+  } else {
+    tile_product(p.m, p.n, FromZero{}, store, term);
+  }
 }
 
 }  // namespace
