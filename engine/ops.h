@@ -125,6 +125,34 @@ Tensor gru_cell(const Tensor& x_gates, const Tensor& h_gates, const Tensor& h);
 // edges. a [B, rows, C], c [B, cols, C] -> [B, rows, C]; a row without neighbours gives 0.
 Tensor message_sum(const Tensor& a, const Tensor& c, const Graph& graph);
 
+// ---- refine ------------------------------------------------------------------------------------
+
+// Steps of a recurrent graph network, as one op. One step, for states h [B, N, H] and input gates x
+// [B, N, 3H], which are the same in every step:
+//   s  = message_sum(linear(h, receiver, receiver_bias), linear(h, sender), graph)
+//   h' = gru_cell(x + linear(s, message), linear(h, state, state_bias), h)
+// -> [steps, B, N, H], or [B, N, H] of the last state alone; then nothing grows with the steps,
+// unless a gradient is wanted. Once differentiable in its fused form.
+struct RefineWeights {
+  Tensor receiver, receiver_bias;  // [H, H], [H]
+  Tensor sender;                   // [H, H]
+  Tensor message;                  // [3H, H]
+  Tensor state, state_bias;        // [3H, H], [3H]
+};
+enum class RefineStates : uint8_t { all, last };
+// fused: one kernel, sample by sample. composed: the ops above, step by step; twice differentiable.
+// automatic: fused, but on CUDA composed where a sample does not fit into a block's shared memory:
+// 4 N H floats and 26 KiB, which on an H100 is H = 159 for 81 nodes. Forcing fused there throws
+// OptionError.
+enum class RefineForm : uint8_t { automatic, fused, composed };
+struct RefineOptions {
+  int64_t steps = 1;
+  RefineStates states = RefineStates::all;
+  RefineForm form = RefineForm::automatic;
+};
+Tensor refine(const Tensor& h, const Tensor& x, const Graph& graph, const RefineWeights& weights,
+              RefineOptions options);
+
 // ---- spmm --------------------------------------------------------------------------------------
 
 // out[b, i] = sum over entries e of row i of values[e] x[b, column(e)]: values [entries] or

@@ -1,0 +1,420 @@
+// refine on CUDA: a block goes through all steps of one sample after the other. The state and what
+// the step makes of it lie in shared memory; weights stream through it in tiles, from the second
+// level cache, which they never leave. The products are plain tiled ones: a block's threads hold a
+// tile of 96 rows (nodes) by 32 columns in registers, three rows of four columns each.
+#include "kernels/common/float4.cuh"
+#include "kernels/common/launch.h"
+#include "kernels/elementwise/functions.h"
+#include "kernels/refine/refine.h"
+
+namespace stillpoint::kernels::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kColumns = 32;                // of a tile of the result
+constexpr int kLanes = kColumns / 4;        // threads along them
+constexpr int kGroups = kThreads / kLanes;  // and along the rows
+constexpr int kRowsPerThread = 3;           // 81 nodes are one tile
+constexpr int kRows = kRowsPerThread * kGroups;
+constexpr int kDepth = 32;    // terms that are in shared memory at a time
+constexpr int kMatrices = 3;  // multiplied at a time: the gates
+
+// Padded so that the threads of a warp write to different banks, and rows of b stay aligned.
+struct Tiles {
+  float a[kDepth][kRows + 1];
+  float b[kMatrices][kDepth][kColumns + 4];
+};
+static_assert(sizeof(float[kDepth][kRows + 1]) % sizeof(float4) == 0);
+
+// Element (i, j) is first[i * row + j * column]; in shared or global memory.
+struct Matrix {
+  const float* first;
+  int64_t row, column;
+};
+__device__ __forceinline__ Matrix plain(const float* first, int64_t columns) {
+  return {first, columns, 1};
+}
+__device__ __forceinline__ Matrix transposed(const float* first, int64_t columns) {
+  return {first, 1, columns};
+}
+
+// Copies the tile of m that starts at (i0, j0) to `tile`, zeros where m [rows, columns] has ended.
+// Neighbouring threads take neighbouring addresses. `rows` and `columns` of the tile are kTileRows
+// and kTileColumns; rows of the copy lie along its first index, or along its second if
+// kTransposed.
+template <int kTileRows, int kTileColumns, bool kTransposed, class Tile>
+__device__ __forceinline__ void fill(Tile& tile, const Matrix& m, int64_t i0, int64_t j0,
+                                     int64_t rows, int64_t columns) {
+  const bool along_columns = m.column == 1;
+  for (int e = static_cast<int>(threadIdx.x); e < kTileRows * kTileColumns; e += kThreads) {
+    const int i = along_columns ? e / kTileColumns : e % kTileRows;
+    const int j = along_columns ? e % kTileColumns : e / kTileRows;
+    const bool inside = i0 + i < rows && j0 + j < columns;
+    const float value = inside ? m.first[(i0 + i) * m.row + (j0 + j) * m.column] : 0.f;
+    (kTransposed ? tile[j][i] : tile[i][j]) = value;
+  }
+}
+
+// A tile of the result in registers: of kCount products with one left factor.
+template <int kCount>
+struct Sums {
+  float4 v[kCount][kRowsPerThread] = {};
+};
+
+// Where a tile of the result lies in it.
+struct Place {
+  int64_t row, column;
+};
+
+// sums[m] += the tile at `place` of a [rows, depth] b[m] [depth, columns]. Begins with a barrier,
+// so what other threads wrote before the call may be read.
+template <int kCount>
+__device__ __forceinline__ void multiply(Tiles& tiles, const Matrix& a, const Matrix (&b)[kCount],
+                                         Place place, int64_t rows, int64_t depth, int64_t columns,
+                                         Sums<kCount>& sums) {
+  static_assert(kCount <= kMatrices);
+  const int lane = static_cast<int>(threadIdx.x) % kLanes;
+  const int group = static_cast<int>(threadIdx.x) / kLanes;
+  for (int64_t l0 = 0; l0 < depth; l0 += kDepth) {
+    __syncthreads();
+    fill<kRows, kDepth, true>(tiles.a, a, place.row, l0, rows, depth);
+#pragma unroll
+    for (int m = 0; m < kCount; ++m)
+      fill<kDepth, kColumns, false>(tiles.b[m], b[m], l0, place.column, depth, columns);
+    __syncthreads();
+#pragma unroll 4
+    for (int l = 0; l < kDepth; ++l) {
+      float left[kRowsPerThread];
+#pragma unroll
+      for (int r = 0; r < kRowsPerThread; ++r) left[r] = tiles.a[l][group + r * kGroups];
+#pragma unroll
+      for (int m = 0; m < kCount; ++m) {
+        const float4 right = *reinterpret_cast<const float4*>(&tiles.b[m][l][4 * lane]);
+#pragma unroll
+        for (int r = 0; r < kRowsPerThread; ++r)
+          sums.v[m][r] = multiply_add(left[r], right, sums.v[m][r]);
+      }
+    }
+  }
+}
+
+// Calls body(row, column, r, k) for the thread's elements of a tile; they stand in v[..][r], k-th.
+template <class Body>
+__device__ __forceinline__ void for_tile(Place place, int64_t rows, int64_t columns, Body body) {
+  const int lane = static_cast<int>(threadIdx.x) % kLanes;
+  const int group = static_cast<int>(threadIdx.x) / kLanes;
+#pragma unroll
+  for (int r = 0; r < kRowsPerThread; ++r)
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      const int64_t row = place.row + group + r * kGroups;
+      const int64_t column = place.column + 4 * lane + k;
+      if (row < rows && column < columns) body(row, column, r, k);
+    }
+}
+__device__ __forceinline__ float part(const float4& v, int k) {
+  return k == 0 ? v.x : k == 1 ? v.y : k == 2 ? v.z : v.w;
+}
+
+// Calls body(place) for the tiles of a result; all threads of the block take part in each.
+template <class Body>
+__device__ __forceinline__ void for_places(int64_t rows, int64_t columns, Body body) {
+  for (int64_t row = 0; row < rows; row += kRows)
+    for (int64_t column = 0; column < columns; column += kColumns) body(Place{row, column});
+}
+
+// Calls body(index) for the block's share of [0, n).
+template <class Body>
+__device__ __forceinline__ void for_block(int64_t n, Body body) {
+  for (int64_t e = threadIdx.x; e < n; e += kThreads) body(e);
+}
+
+// ---- one step ----------------------------------------------------------------------------------
+
+// max(m, 0) that keeps NaN.
+__device__ __forceinline__ float relu(float m) { return m < 0.f ? 0.f : m; }
+
+// a and c [nodes, H] from h, all in shared memory.
+__device__ __forceinline__ void receive_and_send(Tiles& tiles, const RefineWeights<float>& w,
+                                                 int64_t nodes, int64_t channels, const float* h,
+                                                 float* a, float* c) {
+  const Matrix right[] = {transposed(w.receiver, channels), transposed(w.sender, channels)};
+  for_places(nodes, channels, [&](Place place) {
+    Sums<2> sums;
+    multiply(tiles, plain(h, channels), right, place, nodes, channels, channels, sums);
+    for_tile(place, nodes, channels, [&](int64_t i, int64_t k, int r, int q) {
+      a[i * channels + k] = part(sums.v[0][r], q) + w.receiver_bias[k];
+      c[i * channels + k] = part(sums.v[1][r], q);
+    });
+  });
+}
+
+// s from a and c; `s` may be `a`. Between two barriers.
+__device__ __forceinline__ void sum_messages(const CsrView& p, int64_t channels, const float* a,
+                                             const float* c, float* s) {
+  __syncthreads();
+  for_block(p.rows * channels, [&](int64_t at) {
+    const int64_t i = at / channels, k = at - i * channels;
+    const float own = a[at];
+    float sum = 0.f;
+    for (int32_t e = p.offsets[i]; e < p.offsets[i + 1]; ++e)
+      sum += relu(own + c[p.indices[e] * channels + k]);
+    s[at] = sum;
+  });
+  __syncthreads();
+}
+
+struct Gates {
+  float r, z, n, u;  // as in refine.h
+};
+
+// Calls body(i, k, gates) for every node and channel.
+template <class Body>
+__device__ __forceinline__ void for_gates(Tiles& tiles, const RefineWeights<float>& w,
+                                          int64_t nodes, int64_t channels, const float* h,
+                                          const float* s, const float* x, Body body) {
+  const auto of_gate = [&](const float* weight, int gate) {
+    return transposed(weight + gate * channels * channels, channels);
+  };
+  const Matrix from_h[] = {of_gate(w.state, 0), of_gate(w.state, 1), of_gate(w.state, 2)};
+  const Matrix from_s[] = {of_gate(w.message, 0), of_gate(w.message, 1), of_gate(w.message, 2)};
+  for_places(nodes, channels, [&](Place place) {
+    Sums<3> sums;
+    multiply(tiles, plain(h, channels), from_h, place, nodes, channels, channels, sums);
+    float4 recurrent[kRowsPerThread];  // of the candidate: the reset gate stands before it
+#pragma unroll
+    for (int r = 0; r < kRowsPerThread; ++r) {
+      recurrent[r] = sums.v[2][r];
+      sums.v[2][r] = all<float4>(0.f);
+    }
+    multiply(tiles, plain(s, channels), from_s, place, nodes, channels, channels, sums);
+    for_tile(place, nodes, channels, [&](int64_t i, int64_t k, int row, int q) {
+      const auto before = [&](int gate) {
+        return part(sums.v[gate][row], q) + x[(3 * i + gate) * channels + k];
+      };
+      const float* bias = w.state_bias + k;
+      const float r = scalar::logistic(before(0) + bias[0]);
+      const float z = scalar::logistic(before(1) + bias[channels]);
+      const float u = part(recurrent[row], q) + bias[2 * channels];
+      body(i, k, Gates{r, z, tanhf(fmaf(r, u, before(2))), u});
+    });
+  });
+}
+
+// ---- forward -----------------------------------------------------------------------------------
+
+__global__ void __launch_bounds__(kThreads) forward_kernel(RefineArgs<float> args) {
+  const int64_t nodes = args.size.nodes, channels = args.size.channels, state = nodes * channels;
+  auto& tiles = *dynamic_shared<Tiles>();
+  auto* h = reinterpret_cast<float*>(&tiles + 1);
+  float* a = h + state;
+  float* c = a + state;
+  for (int64_t b = blockIdx.x; b < args.size.batch; b += gridDim.x) {
+    __syncthreads();  // the last sample's state has been read
+    for_block(state, [&](int64_t e) { h[e] = args.h[b * state + e]; });
+    for (int64_t t = 0; t < args.size.steps; ++t) {
+      const bool all_states = args.states == RefineStates::all;
+      float* out = args.out + (all_states ? t * args.size.batch + b : b) * state;
+      const bool written = all_states || t + 1 == args.size.steps;
+      receive_and_send(tiles, args.weights, nodes, channels, h, a, c);
+      sum_messages(args.pattern, channels, a, c, a);
+      // c has been read: the next state takes its place.
+      for_gates(tiles, args.weights, nodes, channels, h, a, args.x + 3 * b * state,
+                [&](int64_t i, int64_t k, const Gates& gate) {
+                  const int64_t at = i * channels + k;
+                  const float next = fmaf(gate.z, h[at], (1.f - gate.z) * gate.n);
+                  c[at] = next;
+                  if (written) out[at] = next;
+                });
+      float* before = h;
+      h = c;
+      c = before;
+    }
+  }
+}
+
+// ---- backward ----------------------------------------------------------------------------------
+
+// Columns of the gradients before the gates, a row a node, in units of H: those of h's products,
+// then those of s's.
+constexpr int kDa = 0, kDc = 1, kDr = 2, kDz = 3, kDu = 4, kDxGates = 5, kGradients = 8;
+
+// sum [columns, H] += d^T input for the columns of d from `first` on.
+__device__ __forceinline__ void add_outer(Tiles& tiles, const float* d, int64_t columns,
+                                          const float* input, int64_t nodes, int64_t channels,
+                                          float* sum) {
+  const Matrix right[] = {plain(input, channels)};
+  for_places(columns, channels, [&](Place place) {
+    Sums<1> sums;
+    multiply(tiles, transposed(d, kGradients * channels), right, place, columns, nodes, channels,
+             sums);
+    for_tile(place, columns, channels, [&](int64_t i, int64_t k, int r, int q) {
+      sum[i * channels + k] += part(sums.v[0][r], q);
+    });
+  });
+}
+
+// da and dc into the first columns of d, from ds. Between two barriers.
+__device__ __forceinline__ void messages_backward(const CsrView& p, const CsrView& t,
+                                                  int64_t channels, const float* a, const float* c,
+                                                  const float* ds, float* d) {
+  __syncthreads();
+  for_block(p.rows * channels, [&](int64_t at) {
+    const int64_t i = at / channels, k = at - i * channels;
+    float active = 0.f, sum = 0.f;
+    for (int32_t e = p.offsets[i]; e < p.offsets[i + 1]; ++e)
+      active += a[at] + c[p.indices[e] * channels + k] > 0.f ? 1.f : 0.f;
+    for (int32_t e = t.offsets[i]; e < t.offsets[i + 1]; ++e) {
+      const int64_t from = t.indices[e] * channels + k;
+      sum += a[from] + c[at] > 0.f ? ds[from] : 0.f;
+    }
+    float* row = d + i * kGradients * channels + k;
+    row[kDa * channels] = active * ds[at];
+    row[kDc * channels] = sum;
+  });
+  __syncthreads();
+}
+
+// One step of sample b back: shared memory holds h, a, c and s, in turn ds; d are the gradients
+// before the gates, in memory; `sum` the chunk's weight gradients, or null.
+__device__ void step_backward(const RefineBackwardArgs<float>& args, int64_t b, int64_t t,
+                              Tiles& tiles, float* h, float* d, float* sum) {
+  const int64_t nodes = args.size.nodes, channels = args.size.channels, state = nodes * channels;
+  const RefineWeights<float>& w = args.weights;
+  float* a = h + state;
+  float* c = a + state;
+  float* s = c + state;
+  const float* before =
+      t == 0 ? args.h + b * state : args.out + ((t - 1) * args.size.batch + b) * state;
+  const float* g = args.g + (t * args.size.batch + b) * state;
+  float* dh = args.dh + b * state;
+  float* dx = args.dx + 3 * b * state;
+  const bool first = t + 1 == args.size.steps;
+
+  __syncthreads();  // the step after this one has read its h
+  for_block(state, [&](int64_t e) { h[e] = before[e]; });
+  receive_and_send(tiles, w, nodes, channels, h, a, c);
+  sum_messages(args.pattern, channels, a, c, s);
+  for_gates(tiles, w, nodes, channels, h, s, args.x + 3 * b * state,
+            [&](int64_t i, int64_t k, const Gates& gate) {
+              const int64_t at = i * channels + k;
+              const float gradient = first ? g[at] : g[at] + dh[at];
+              const float dn = gradient * (1.f - gate.z) * fmaf(-gate.n, gate.n, 1.f);
+              const float dr = dn * gate.u * (gate.r * (1.f - gate.r));
+              const float dz = gradient * (h[at] - gate.n) * (gate.z * (1.f - gate.z));
+              float* row = d + i * kGradients * channels + k;
+              row[kDr * channels] = dr;
+              row[kDz * channels] = dz;
+              row[kDu * channels] = dn * gate.r;
+              const float to_x[] = {dr, dz, dn};
+#pragma unroll
+              for (int q = 0; q < 3; ++q) {
+                row[(kDxGates + q) * channels] = to_x[q];
+                float& total = dx[(3 * i + q) * channels + k];
+                total = first ? to_x[q] : total + to_x[q];
+              }
+              dh[at] = gradient * gate.z;
+            });
+  const Matrix before_s = plain(d + kDxGates * channels, kGradients * channels);
+  if (sum != nullptr)
+    add_outer(tiles, before_s.first, 3 * channels, s, nodes, channels,
+              sum + 5 * channels * channels);
+  const Matrix message[] = {plain(w.message, channels)};
+  for_places(nodes, channels, [&](Place place) {
+    Sums<1> sums;
+    multiply(tiles, before_s, message, place, nodes, 3 * channels, channels, sums);
+    for_tile(place, nodes, channels, [&](int64_t i, int64_t k, int r, int q) {
+      s[i * channels + k] = part(sums.v[0][r], q);
+    });
+  });
+  messages_backward(args.pattern, args.transposed, channels, a, c, s, d);
+  const auto columns = [&](int first_column) {
+    return plain(d + first_column * channels, kGradients * channels);
+  };
+  const Matrix receiver[] = {plain(w.receiver, channels)}, sender[] = {plain(w.sender, channels)};
+  const Matrix gates[] = {plain(w.state, channels)};
+  for_places(nodes, channels, [&](Place place) {
+    Sums<1> sums;
+    multiply(tiles, columns(kDa), receiver, place, nodes, channels, channels, sums);
+    multiply(tiles, columns(kDc), sender, place, nodes, channels, channels, sums);
+    multiply(tiles, columns(kDr), gates, place, nodes, 3 * channels, channels, sums);
+    for_tile(place, nodes, channels, [&](int64_t i, int64_t k, int r, int q) {
+      dh[i * channels + k] += part(sums.v[0][r], q);
+    });
+  });
+  if (sum == nullptr) return;
+  add_outer(tiles, d, 5 * channels, h, nodes, channels, sum);
+  for_block(4 * channels, [&](int64_t e) {
+    const float* column = d + (e < channels ? kDa * channels + e : kDr * channels + e - channels);
+    float total = 0.f;
+    for (int64_t i = 0; i < nodes; ++i) total += column[i * kGradients * channels];
+    sum[8 * channels * channels + e] += total;
+  });
+}
+
+// A block takes a chunk of samples.
+__global__ void __launch_bounds__(kThreads)
+    backward_kernel(RefineBackwardArgs<float> args, int64_t grain) {
+  const int64_t state = args.size.nodes * args.size.channels;
+  const int64_t parameters = refine_parameters(args.size.channels);
+  auto& tiles = *dynamic_shared<Tiles>();
+  auto* h = reinterpret_cast<float*>(&tiles + 1);
+  const int64_t chunk = blockIdx.x, first = chunk * grain;
+  const int64_t last = first + grain < args.size.batch ? first + grain : args.size.batch;
+  float* d = args.workspace + gridDim.x * parameters + chunk * kGradients * state;
+  float* sum = args.dweights == nullptr ? nullptr : args.workspace + chunk * parameters;
+  if (sum != nullptr) for_block(parameters, [&](int64_t e) { sum[e] = 0.f; });
+  for (int64_t b = first; b < last; ++b)
+    for (int64_t t = args.size.steps - 1; t >= 0; --t) step_backward(args, b, t, tiles, h, d, sum);
+}
+
+// out [n] = the sum of `parts` arrays, in order.
+__global__ void __launch_bounds__(kThreads)
+    add_parts_kernel(const float* from, int64_t parts, int64_t n, float* out) {
+  for (int64_t e = global_thread(); e < n; e += grid_threads()) {
+    float sum = 0.f;
+    for (int64_t part = 0; part < parts; ++part) sum += from[part * n + e];
+    out[e] = sum;
+  }
+}
+
+// `arrays` of nodes x channels beside the tiles.
+size_t shared_bytes(int64_t arrays, int64_t nodes, int64_t channels) {
+  return sizeof(Tiles) + static_cast<size_t>(arrays * nodes * channels) * sizeof(float);
+}
+constexpr int64_t kForwardArrays = 3, kBackwardArrays = 4;
+
+}  // namespace
+
+bool refine_fits(int64_t nodes, int64_t channels) {
+  int device = 0, limit = 0;
+  return cudaGetDevice(&device) == cudaSuccess &&
+         cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) ==
+             cudaSuccess &&
+         shared_bytes(kBackwardArrays, nodes, channels) <= static_cast<size_t>(limit);
+}
+
+Status refine(const RefineArgs<float>& args, Stream stream) {
+  const RefineSize& s = args.size;
+  if (s.batch * s.nodes * s.channels == 0) return {};
+  return launch(forward_kernel, blocks_for(s.batch, 1), kThreads,
+                shared_bytes(kForwardArrays, s.nodes, s.channels), stream, args);
+}
+
+Status refine_backward(const RefineBackwardArgs<float>& args, Stream stream) {
+  const RefineSize& s = args.size;
+  if (s.channels == 0) return {};
+  const int64_t parameters = refine_parameters(s.channels);
+  const int64_t chunks = s.batch * s.nodes == 0 ? 0 : refine_chunks(s);
+  if (chunks > 0) {
+    const Status status =
+        launch(backward_kernel, static_cast<unsigned>(chunks), kThreads,
+               shared_bytes(kBackwardArrays, s.nodes, s.channels), stream, args, refine_grain(s));
+    if (!status.ok() || args.dweights == nullptr) return status;
+  }
+  if (args.dweights == nullptr) return {};
+  return launch(add_parts_kernel, blocks_for(parameters, kThreads), kThreads, 0, stream,
+                args.workspace, chunks, parameters, args.dweights);
+}
+
+}  // namespace stillpoint::kernels::cuda
