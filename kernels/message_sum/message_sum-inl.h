@@ -75,6 +75,12 @@ HWY_INLINE Row row_of(const CsrView& p, int64_t i) {
   return {p.indices + p.offsets[i], p.indices + p.offsets[i + 1]};
 }
 
+// Asks for `n` floats, also where they will be written: they come from the third-level cache while
+// something else is computed.
+HWY_INLINE void prefetch(const float* x, int64_t n) {
+  for (int64_t k = 0; k < n; k += 16) __builtin_prefetch(x + k);
+}
+
 // body(0), body(1), ... body(kN - 1), written out: GCC turns loops over arrays of vectors into
 // memory traffic before it unrolls them.
 template <int kN, class Body>

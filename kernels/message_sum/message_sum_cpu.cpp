@@ -32,12 +32,6 @@ HWY_INLINE void for_rows(int64_t rows, int64_t first, int64_t last, Body&& body)
   }
 }
 
-// Asks for `n` floats of the next sample, also where it will write: they come from the third-level
-// cache while this sample is computed.
-HWY_INLINE void prefetch(const float* x, int64_t n) {
-  for (int64_t k = 0; k < n; k += 16) __builtin_prefetch(x + k);
-}
-
 // ---- forward -----------------------------------------------------------------------------------
 
 void forward_rows(const MessageSumArgs<float>& args, int64_t first, int64_t last) {

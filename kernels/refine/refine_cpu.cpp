@@ -24,11 +24,33 @@ HWY_BEFORE_NAMESPACE();
 namespace stillpoint::kernels::HWY_NAMESPACE {
 namespace {
 
-using cpu::product;
-
 // The columns of the blocks, in units of H.
 enum Saved { kA, kC, kR, kZ, kU, kN, kS, kSaved };
 enum Gradient { kDa, kDc, kDr, kDz, kDu, kDxGates, kGradients = 8 };
+
+// A matrix whose rows start `stride` elements apart.
+struct Matrix {
+  const float* first;
+  int64_t stride;
+};
+enum class Write : uint8_t { over, add };
+
+// out [m, n] = (or +=) a [m, k] b [k, n].
+void multiply(Matrix a, Matrix b, int64_t m, int64_t n, int64_t k, Write write, float* out,
+              int64_t stride) {
+  cpu::product({.a = a.first,
+                .b = b.first,
+                .out = out,
+                .m = m,
+                .n = n,
+                .k = k,
+                .lda = a.stride,
+                .ldb = b.stride,
+                .ldo = stride,
+                .transpose_a = false,
+                .transpose_b = false,
+                .add = write == Write::add});
+}
 
 // ---- forward -----------------------------------------------------------------------------------
 
@@ -97,29 +119,11 @@ void forward_samples(const RefineArgs<float>& args, const float* packed, float* 
                          : args.saved + (b * args.size.steps + t) * kSaved * state;
       float* out =
           args.out + (args.states == RefineStates::all ? t * args.size.batch + b : b) * state;
-      product({.a = h,
-               .b = packed,
-               .out = saved,
-               .m = nodes,
-               .n = 5 * channels,
-               .k = channels,
-               .lda = channels,
-               .ldb = 5 * channels,
-               .ldo = kSaved * channels,
-               .transpose_a = false,
-               .transpose_b = false});
+      multiply({h, channels}, {packed, 5 * channels}, nodes, 5 * channels, channels, Write::over,
+               saved, kSaved * channels);
       sum_messages(args.pattern, args.weights.receiver_bias, channels, saved);
-      product({.a = saved + kS * channels,
-               .b = message,
-               .out = from_s,
-               .m = nodes,
-               .n = 3 * channels,
-               .k = channels,
-               .lda = kSaved * channels,
-               .ldb = 3 * channels,
-               .ldo = 3 * channels,
-               .transpose_a = false,
-               .transpose_b = false});
+      multiply({saved + kS * channels, kSaved * channels}, {message, 3 * channels}, nodes,
+               3 * channels, channels, Write::over, from_s, 3 * channels);
       apply_gates(args.x + 3 * b * state, from_s, args.weights.state_bias, h, nodes, channels,
                   saved, out);
       h = out;
@@ -200,23 +204,23 @@ void add_columns(const float* rows_of_block, int64_t rows, int64_t stride, int64
 void add_weight_gradients(const float* gradients, const float* h, const float* saved, int64_t nodes,
                           int64_t channels, float* sum) {
   const int64_t square = channels * channels, stride = kGradients * channels;
-  const auto add = [&](const float* d, int64_t columns, const float* input, int64_t input_stride,
-                       float* out) {
-    product({.a = d,
-             .b = input,
-             .out = out,
-             .m = columns,
-             .n = channels,
-             .k = nodes,
-             .lda = stride,
-             .ldb = input_stride,
-             .ldo = channels,
-             .transpose_a = true,
-             .transpose_b = false,
-             .add = true});
+  // out [columns, H] += d^T input
+  const auto add = [&](const float* d, int64_t columns, Matrix input, float* out) {
+    cpu::product({.a = d,
+                  .b = input.first,
+                  .out = out,
+                  .m = columns,
+                  .n = channels,
+                  .k = nodes,
+                  .lda = stride,
+                  .ldb = input.stride,
+                  .ldo = channels,
+                  .transpose_a = true,
+                  .transpose_b = false,
+                  .add = true});
   };
-  add(gradients, 5 * channels, h, channels, sum);
-  add(gradients + kDxGates * channels, 3 * channels, saved + kS * channels, kSaved * channels,
+  add(gradients, 5 * channels, {h, channels}, sum);
+  add(gradients + kDxGates * channels, 3 * channels, {saved + kS * channels, kSaved * channels},
       sum + 5 * square);
   float* bias = sum + 8 * square;
   add_columns(gradients + kDa * channels, nodes, stride, channels, bias);
@@ -228,7 +232,7 @@ void add_weight_gradients(const float* gradients, const float* h, const float* s
 void backward_samples(const RefineBackwardArgs<float>& args, const float* through_h, bool symmetric,
                       float* scratch, float* sum, int64_t first, int64_t last) {
   const auto [steps, batch, nodes, channels, most_chunks] = args.size;
-  const int64_t state = nodes * channels;
+  const int64_t state = nodes * channels, stride = kGradients * channels;
   float* gradients = scratch;
   float* ds = gradients + kGradients * state;
   for (int64_t b = first; b < last; ++b) {
@@ -241,30 +245,11 @@ void backward_samples(const RefineBackwardArgs<float>& args, const float* throug
       const float* saved = args.saved + (b * steps + t) * kSaved * state;
       gates_backward(saved, h, args.g + (t * batch + b) * state, nodes, channels, gradients, dh,
                      dx);
-      product({.a = gradients + kDxGates * channels,
-               .b = args.weights.message,
-               .out = ds,
-               .m = nodes,
-               .n = channels,
-               .k = 3 * channels,
-               .lda = kGradients * channels,
-               .ldb = channels,
-               .ldo = channels,
-               .transpose_a = false,
-               .transpose_b = false});
+      multiply({gradients + kDxGates * channels, stride}, {args.weights.message, channels}, nodes,
+               channels, 3 * channels, Write::over, ds, channels);
       messages_backward(args.pattern, args.transposed, symmetric, saved, ds, channels, gradients);
-      product({.a = gradients,
-               .b = through_h,
-               .out = dh,
-               .m = nodes,
-               .n = channels,
-               .k = 5 * channels,
-               .lda = kGradients * channels,
-               .ldb = channels,
-               .ldo = channels,
-               .transpose_a = false,
-               .transpose_b = false,
-               .add = true});
+      multiply({gradients, stride}, {through_h, channels}, nodes, channels, 5 * channels,
+               Write::add, dh, channels);
       if (sum != nullptr) add_weight_gradients(gradients, h, saved, nodes, channels, sum);
     }
   }
