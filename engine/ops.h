@@ -131,15 +131,16 @@ Tensor message_sum(const Tensor& a, const Tensor& c, const Graph& graph);
 // [B, N, 3H], which are the same in every step:
 //   s  = message_sum(linear(h, receiver, receiver_bias), linear(h, sender), graph)
 //   h' = gru_cell(x + linear(s, message), linear(h, state, state_bias), h)
-// -> [steps, B, N, H], or [B, N, H] of the last state alone; then nothing grows with the steps,
-// unless a gradient is wanted. Once differentiable in its fused form.
+// -> [steps, B, N, H], or [B, N, H] of the last state alone. Once differentiable in its fused form.
 struct RefineWeights {
   Tensor receiver, receiver_bias;  // [H, H], [H]
   Tensor sender;                   // [H, H]
   Tensor message;                  // [3H, H]
   Tensor state, state_bias;        // [3H, H], [3H]
 };
-enum class RefineStates : uint8_t { all, last };
+// Which states come back: every one, [steps, boards, ...], or only the last, in constant memory if
+// no gradient is wanted.
+enum class States : uint8_t { all, last };
 // fused: one kernel, sample by sample. composed: the ops above, step by step; twice differentiable.
 // automatic: fused, but on CUDA composed where a sample does not fit into a block's shared memory:
 // 4 N H floats and 26 KiB, which on an H100 is H = 159 for 81 nodes. Forcing fused there throws
@@ -147,7 +148,7 @@ enum class RefineStates : uint8_t { all, last };
 enum class RefineForm : uint8_t { automatic, fused, composed };
 struct RefineOptions {
   int64_t steps = 1;
-  RefineStates states = RefineStates::all;
+  States keep = States::all;
   RefineForm form = RefineForm::automatic;
 };
 Tensor refine(const Tensor& h, const Tensor& x, const Graph& graph, const RefineWeights& weights,
@@ -187,9 +188,6 @@ struct FactorWeights {
   Tensor clue;                   // [kinds, hidden]
   Tensor update, update_bias;    // [C, hidden], [C]
 };
-// Which states come back: every one, [steps, boards, ...], or only the last, in constant memory if
-// no gradient is wanted.
-enum class States : uint8_t { all, last };
 struct FactorRefinement {
   int64_t steps = 1;
   std::vector<int32_t> types;  // where each type begins, and the number of factors

@@ -18,12 +18,12 @@ constexpr double kElements = kCells * kChannels;
 constexpr double kForward = 16 * kElements * kChannels + 3 * kDegree * kElements + 11 * kElements;
 constexpr double kBackward = 32 * kElements * kChannels + 4 * kDegree * kElements + 23 * kElements;
 
-Problem problem(Device device, int64_t boards, int64_t steps, ops::RefineStates states,
+Problem problem(Device device, int64_t boards, int64_t steps, ops::States keep,
                 ops::RefineForm form) {
   const Graph graph = test::sudoku_graph(3).to(device);
   const double scale = 1 / std::sqrt(static_cast<double>(kChannels));
   const auto runs = static_cast<double>(boards * steps);
-  const bool all = states == ops::RefineStates::all;
+  const bool all = keep == ops::States::all;
   const double state = 4 * kElements * static_cast<double>(boards);
   return {
       .inputs = {random({boards, kCells, kChannels}, 1), random({boards, kCells, 3 * kChannels}, 2),
@@ -40,7 +40,7 @@ Problem problem(Device device, int64_t boards, int64_t steps, ops::RefineStates 
                                 .message = in[5],
                                 .state = in[6],
                                 .state_bias = in[7]},
-                               {.steps = steps, .states = states, .form = form});
+                               {.steps = steps, .keep = keep, .form = form});
           },
       .forward = {.bytes = state * (4 + static_cast<double>(all ? steps : 1)),
                   .flops = runs * kForward},
@@ -50,24 +50,24 @@ Problem problem(Device device, int64_t boards, int64_t steps, ops::RefineStates 
       .gradient_terms = static_cast<double>(kCells) * runs};
 }
 
-bool add_case(int64_t boards, int64_t steps, ops::RefineStates states, ops::RefineForm form) {
-  const bool all = states == ops::RefineStates::all;
+bool add_case(int64_t boards, int64_t steps, ops::States keep, ops::RefineForm form) {
+  const bool all = keep == ops::States::all;
   return add(
       fmt::format("refine/{}boards:{}/steps:{}{}",
                   form == ops::RefineForm::composed ? "composed/" : "", boards, steps,
                   all ? "" : "/last"),
-      [=](Device device) { return problem(device, boards, steps, states, form); },
+      [=](Device device) { return problem(device, boards, steps, keep, form); },
       all ? Timed::forward_and_gradient : Timed::forward);
 }
 
 // Training on a batch and on a slice of one, evaluation; the same from other ops.
 const bool kAdded = [] {
   using ops::RefineForm;
-  using ops::RefineStates;
+  using ops::States;
   for (const RefineForm form : {RefineForm::fused, RefineForm::composed}) {
-    add_case(64, 16, RefineStates::all, form);
-    add_case(8, 16, RefineStates::all, form);
-    add_case(64, 32, RefineStates::last, form);
+    add_case(64, 16, States::all, form);
+    add_case(8, 16, States::all, form);
+    add_case(64, 32, States::last, form);
   }
   return true;
 }();

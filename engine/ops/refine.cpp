@@ -144,23 +144,23 @@ Gradients backward(const Tensor& g, const Tensor& out, const Tensor& saved, cons
           weight({3 * c}, 8 * c + 1)};
 }
 
-Tensor fused(const Problem& p, RefineStates states) {
+Tensor fused(const Problem& p, States keep) {
   const RefineWeights& w = p.weights;
   const bool recorded = needs_record(
       {p.h, p.x, w.receiver, w.receiver_bias, w.sender, w.message, w.state, w.state_bias});
   const bool saves = recorded && p.h.device() == Device::cpu && p.h.dtype() == DType::f32;
   Tensor saved =
       Tensor::empty({saves ? kernels::refine_saved(size_of(p.h, p.steps)) : 0}, p.h.options());
-  if (states == RefineStates::last && !recorded) return run(p, kernels::RefineStates::last, saved);
+  if (keep == States::last && !recorded) return run(p, kernels::RefineStates::last, saved);
   const Tensor out = record(
       "refine", {p.h, p.x, w.receiver, w.receiver_bias, w.sender, w.message, w.state, w.state_bias},
       run(p, kernels::RefineStates::all, saved),
       [p, saved](const Tensor& g, const Tensor& y) { return backward(g, y, saved, p); });
-  return states == RefineStates::all ? out : reshape(rows(out, p.steps - 1, 1), p.h.shape());
+  return keep == States::all ? out : reshape(rows(out, p.steps - 1, 1), p.h.shape());
 }
 
 // The same from other ops, step by step.
-Tensor composed(const Problem& p, RefineStates states) {
+Tensor composed(const Problem& p, States keep) {
   const RefineWeights& w = p.weights;
   Tensor h = p.h;
   std::vector<Tensor> all;
@@ -168,9 +168,9 @@ Tensor composed(const Problem& p, RefineStates states) {
     const Tensor s =
         message_sum(linear(h, w.receiver, w.receiver_bias), linear(h, w.sender), p.graph);
     h = gru_cell(add(p.x, linear(s, w.message)), linear(h, w.state, w.state_bias), h);
-    if (states == RefineStates::all) all.push_back(reshape(h, {h.numel()}));
+    if (keep == States::all) all.push_back(reshape(h, {h.numel()}));
   }
-  if (states == RefineStates::last) return h;
+  if (keep == States::last) return h;
   Shape shape = p.h.shape();
   shape.insert(shape.begin(), p.steps);
   return reshape(concat(all), std::move(shape));
@@ -182,7 +182,7 @@ Tensor refine(const Tensor& h, const Tensor& x, const Graph& graph, const Refine
               RefineOptions options) {
   check_inputs(h, x, graph, weights, options);
   const Problem p{h, x, graph, weights, options.steps};
-  return takes_fused(h, options.form) ? fused(p, options.states) : composed(p, options.states);
+  return takes_fused(h, options.form) ? fused(p, options.keep) : composed(p, options.keep);
 }
 
 }  // namespace stillpoint::ops

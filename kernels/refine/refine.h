@@ -30,6 +30,7 @@
 #include <cstdint>
 
 #include "kernels/common/csr.h"
+#include "kernels/common/portable.h"
 #include "kernels/common/status.h"
 #include "kernels/common/stream.h"
 
@@ -98,7 +99,9 @@ struct RefineBackwardArgs {
 
 // Where the gradients of the weights stand in `dweights`: [receiver; sender; state; message] as one
 // matrix of 8H rows, then receiver_bias [H] and state_bias [3H].
-inline int64_t refine_parameters(int64_t channels) { return (8 * channels + 4) * channels; }
+STILLPOINT_HD inline int64_t refine_parameters(int64_t channels) {
+  return (8 * channels + 4) * channels;
+}
 
 // What the CPU keeps of a sample and step: seven values a node and channel, [a, c, r, z, u, n, s]
 // with the gates r, z, n of gru_cell.h and the candidate's recurrent part u (its h_n).

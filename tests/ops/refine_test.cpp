@@ -14,7 +14,7 @@ namespace stillpoint::test {
 namespace {
 
 using ops::RefineForm;
-using ops::RefineStates;
+using ops::States;
 
 Tensor apply(std::span<const Tensor> in, const Graph& graph, ops::RefineOptions options) {
   return ops::refine(in[0], in[1], graph.to(in[0].device()),
@@ -187,14 +187,13 @@ TEST(Refine, LastState) {
     for (const Tensor& t : c.inputs) in.push_back(t.to(DType::f32).to(device));
     const Tensor all = apply(in, graph, {.steps = 5});
     const Tensor wanted = all.alias(in[0].shape(), 4 * in[0].numel());
-    const Tensor last = apply(in, graph, {.steps = 5, .states = RefineStates::last});
+    const Tensor last = apply(in, graph, {.steps = 5, .keep = States::last});
     expect_same_bits(last, wanted, name(device));
-    const Results recorded =
-        run(c, graph, {.steps = 5, .states = RefineStates::last}, DType::f32, device);
+    const Results recorded = run(c, graph, {.steps = 5, .keep = States::last}, DType::f32, device);
     expect_same_bits(recorded.out, wanted, name(device));
     const Results composed =
-        run(c, graph, {.steps = 5, .states = RefineStates::last, .form = RefineForm::composed},
-            DType::f32, device);
+        run(c, graph, {.steps = 5, .keep = States::last, .form = RefineForm::composed}, DType::f32,
+            device);
     for (size_t k = 0; k < composed.gradients.size(); ++k)
       expect_close(recorded.gradients[k], composed.gradients[k].to(Device::cpu).to(DType::f64),
                    c.tolerance, c.terms, "gradient " + std::to_string(k));
@@ -211,7 +210,7 @@ TEST(Refine, LastStateNeedsNoMemoryForTheOthers) {
     const auto peak = [&](int64_t steps) {
       reset_peak_memory(device);
       const int64_t before = memory_stats(device).live;
-      apply(in, graph, {.steps = steps, .states = RefineStates::last});
+      apply(in, graph, {.steps = steps, .keep = States::last});
       return memory_stats(device).peak - before;
     };
     EXPECT_EQ(peak(1), peak(50)) << name(device);
