@@ -60,16 +60,14 @@ Tensor RefineNet::refine_once(const Tensor& h, const Tensor& puzzles) const {
 
 Tensor RefineNet::refine_fused(const Tensor& h, const Tensor& puzzles, int64_t steps,
                                ops::States keep) const {
-  std::vector<Tensor> states;
-  Tensor next = h;
-  for (int64_t t = 0; t < steps; ++t) {
-    next = refine_once(next, puzzles);
-    states.push_back(ops::reshape(next, {1, next.numel()}));
-  }
-  if (keep == ops::States::last) return next;
-  Shape shape = h.shape();
-  shape.insert(shape.begin(), steps);
-  return ops::reshape(ops::concat(states), shape);
+  return ops::refine(h, puzzles, graph,
+                     {.receiver = receiver.weight,
+                      .receiver_bias = receiver.bias,
+                      .sender = sender.weight,
+                      .message = message.weight,
+                      .state = state.weight,
+                      .state_bias = state.bias},
+                     {.steps = steps, .keep = keep});
 }
 
 }  // namespace stillpoint::sudoku
