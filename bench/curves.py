@@ -24,13 +24,16 @@ def points(file):
         sys.exit(f"{file}: wanted the output of `sudoku eval --json`: {error!r}")
 
 
+def quote(text):
+    return text.replace("'", "''")
+
+
 def script(curves, output, title):
     """The gnuplot program that draws curves, a list of (label, points), into the SVG file."""
-    quoted = [text.replace("'", "''") for text in (output, title)]
     lines = [
         "set terminal svg size 720,420 font 'sans-serif,13' background rgb 'white'",
-        f"set output '{quoted[0]}'",
-        f"set title '{quoted[1]}'",
+        f"set output '{quote(output)}'",
+        f"set title '{quote(title)}'",
         "set logscale x 2",
         "set xlabel 'iterations'",
         "set ylabel 'boards right, %'",
@@ -42,8 +45,8 @@ def script(curves, output, title):
     for k, (label, data) in enumerate(curves):
         lines += [f"$curve{k} << END", *(" ".join(map(str, row)) for row in data), "END"]
         style = f"lc rgb '{COLOURS[k % len(COLOURS)]}'"
-        plots.append(f"$curve{k} using 1:2:3:4 with yerrorbars notitle pt 7 ps 0.4 {style}")
-        plots.append(f"$curve{k} using 1:2 with lines lw 2 title '{label.replace(chr(39), chr(39) * 2)}' {style}")
+        plots.append(f"$curve{k} using 1:2:3:4 with yerrorbars pt 7 ps 0.4 {style} notitle")
+        plots.append(f"$curve{k} using 1:2 with lines lw 2 {style} title '{quote(label)}'")
     return "\n".join([*lines, "plot " + ", ".join(plots), ""])
 
 
@@ -55,7 +58,8 @@ def main():
     options = parser.parse_args()
     named = [curve.partition("=") for curve in options.curves]
     curves = [(label or file, points(file)) for file, _, label in named]
-    subprocess.run(["gnuplot"], input=script(curves, options.output, options.title), text=True, check=True)
+    drawn = subprocess.run(["gnuplot"], input=script(curves, options.output, options.title), text=True)
+    sys.exit(drawn.returncode)
 
 
 if __name__ == "__main__":
