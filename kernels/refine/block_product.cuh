@@ -24,15 +24,16 @@ struct Tiles {
 };
 static_assert(sizeof(float[kDepth][kRows + 1]) % sizeof(float4) == 0);
 
-// Element (i, j) is first[i * row + j * column]; in shared or global memory.
+// Element (i, j) is first[i * row + j * column]; in shared or global memory. Matrices of one block
+// are small: positions in them are int.
 struct Matrix {
   const float* first;
-  int64_t row, column;
+  int row, column;
 };
-__device__ __forceinline__ Matrix plain(const float* first, int64_t columns) {
+__device__ __forceinline__ Matrix plain(const float* first, int columns) {
   return {first, columns, 1};
 }
-__device__ __forceinline__ Matrix transposed(const float* first, int64_t columns) {
+__device__ __forceinline__ Matrix transposed(const float* first, int columns) {
   return {first, 1, columns};
 }
 
@@ -41,9 +42,10 @@ __device__ __forceinline__ Matrix transposed(const float* first, int64_t columns
 // and kTileColumns; rows of the copy lie along its first index, or along its second if
 // kTransposed.
 template <int kTileRows, int kTileColumns, bool kTransposed, class Tile>
-__device__ __forceinline__ void fill(Tile& tile, const Matrix& m, int64_t i0, int64_t j0,
-                                     int64_t rows, int64_t columns) {
+__device__ __forceinline__ void fill(Tile& tile, const Matrix& m, int i0, int j0, int rows,
+                                     int columns) {
   const bool along_columns = m.column == 1;
+#pragma unroll 4
   for (int e = static_cast<int>(threadIdx.x); e < kTileRows * kTileColumns; e += kThreads) {
     const int i = along_columns ? e / kTileColumns : e % kTileRows;
     const int j = along_columns ? e % kTileColumns : e / kTileRows;
@@ -61,19 +63,19 @@ struct Sums {
 
 // Where a tile of the result lies in it.
 struct Place {
-  int64_t row, column;
+  int row, column;
 };
 
 // sums[m] += the tile at `place` of a [rows, depth] b[m] [depth, columns]. Begins with a barrier,
 // so what other threads wrote before the call may be read.
 template <int kCount>
 __device__ __forceinline__ void multiply(Tiles& tiles, const Matrix& a, const Matrix (&b)[kCount],
-                                         Place place, int64_t rows, int64_t depth, int64_t columns,
+                                         Place place, int rows, int depth, int columns,
                                          Sums<kCount>& sums) {
   static_assert(kCount <= kMatrices);
   const int lane = static_cast<int>(threadIdx.x) % kLanes;
   const int group = static_cast<int>(threadIdx.x) / kLanes;
-  for (int64_t l0 = 0; l0 < depth; l0 += kDepth) {
+  for (int l0 = 0; l0 < depth; l0 += kDepth) {
     __syncthreads();
     fill<kRows, kDepth, true>(tiles.a, a, place.row, l0, rows, depth);
 #pragma unroll
@@ -98,15 +100,15 @@ __device__ __forceinline__ void multiply(Tiles& tiles, const Matrix& a, const Ma
 
 // Calls body(row, column, r, k) for the thread's elements of a tile; they stand in v[..][r], k-th.
 template <class Body>
-__device__ __forceinline__ void for_tile(Place place, int64_t rows, int64_t columns, Body body) {
+__device__ __forceinline__ void for_tile(Place place, int rows, int columns, Body body) {
   const int lane = static_cast<int>(threadIdx.x) % kLanes;
   const int group = static_cast<int>(threadIdx.x) / kLanes;
 #pragma unroll
   for (int r = 0; r < kRowsPerThread; ++r)
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
-      const int64_t row = place.row + group + r * kGroups;
-      const int64_t column = place.column + 4 * lane + k;
+      const int row = place.row + group + r * kGroups;
+      const int column = place.column + 4 * lane + k;
       if (row < rows && column < columns) body(row, column, r, k);
     }
 }
@@ -116,15 +118,15 @@ __device__ __forceinline__ float part(const float4& v, int k) {
 
 // Calls body(place) for the tiles of a result; all threads of the block take part in each.
 template <class Body>
-__device__ __forceinline__ void for_places(int64_t rows, int64_t columns, Body body) {
-  for (int64_t row = 0; row < rows; row += kRows)
-    for (int64_t column = 0; column < columns; column += kColumns) body(Place{row, column});
+__device__ __forceinline__ void for_places(int rows, int columns, Body body) {
+  for (int row = 0; row < rows; row += kRows)
+    for (int column = 0; column < columns; column += kColumns) body(Place{row, column});
 }
 
 // Calls body(index) for the block's share of [0, n).
 template <class Body>
-__device__ __forceinline__ void for_block(int64_t n, Body body) {
-  for (int64_t e = threadIdx.x; e < n; e += kThreads) body(e);
+__device__ __forceinline__ void for_block(int n, Body body) {
+  for (int e = static_cast<int>(threadIdx.x); e < n; e += kThreads) body(e);
 }
 
 }  // namespace stillpoint::kernels::cuda

@@ -16,13 +16,13 @@ __device__ __forceinline__ float relu(float m) { return m < 0.f ? 0.f : m; }
 
 // a and c [nodes, H] from h, all in shared memory.
 __device__ __forceinline__ void receive_and_send(Tiles& tiles, const RefineWeights<float>& w,
-                                                 int64_t nodes, int64_t channels, const float* h,
-                                                 float* a, float* c) {
+                                                 int nodes, int channels, const float* h, float* a,
+                                                 float* c) {
   const Matrix right[] = {transposed(w.receiver, channels), transposed(w.sender, channels)};
   for_places(nodes, channels, [&](Place place) {
     Sums<2> sums;
     multiply(tiles, plain(h, channels), right, place, nodes, channels, channels, sums);
-    for_tile(place, nodes, channels, [&](int64_t i, int64_t k, int r, int q) {
+    for_tile(place, nodes, channels, [&](int i, int k, int r, int q) {
       a[i * channels + k] = part(sums.v[0][r], q) + w.receiver_bias[k];
       c[i * channels + k] = part(sums.v[1][r], q);
     });
@@ -30,11 +30,11 @@ __device__ __forceinline__ void receive_and_send(Tiles& tiles, const RefineWeigh
 }
 
 // s from a and c; `s` may be `a`. Between two barriers.
-__device__ __forceinline__ void sum_messages(const CsrView& p, int64_t channels, const float* a,
+__device__ __forceinline__ void sum_messages(const CsrView& p, int channels, const float* a,
                                              const float* c, float* s) {
   __syncthreads();
-  for_block(p.rows * channels, [&](int64_t at) {
-    const int64_t i = at / channels, k = at - i * channels;
+  for_block(static_cast<int>(p.rows) * channels, [&](int at) {
+    const int i = at / channels, k = at - i * channels;
     const float own = a[at];
     float sum = 0.f;
     for (int32_t e = p.offsets[i]; e < p.offsets[i + 1]; ++e)
@@ -50,9 +50,9 @@ struct Gates {
 
 // Calls body(i, k, gates) for every node and channel.
 template <class Body>
-__device__ __forceinline__ void for_gates(Tiles& tiles, const RefineWeights<float>& w,
-                                          int64_t nodes, int64_t channels, const float* h,
-                                          const float* s, const float* x, Body body) {
+__device__ __forceinline__ void for_gates(Tiles& tiles, const RefineWeights<float>& w, int nodes,
+                                          int channels, const float* h, const float* s,
+                                          const float* x, Body body) {
   const auto of_gate = [&](const float* weight, int gate) {
     return transposed(weight + gate * channels * channels, channels);
   };
@@ -68,7 +68,7 @@ __device__ __forceinline__ void for_gates(Tiles& tiles, const RefineWeights<floa
       sums.v[2][r] = all<float4>(0.f);
     }
     multiply(tiles, plain(s, channels), from_s, place, nodes, channels, channels, sums);
-    for_tile(place, nodes, channels, [&](int64_t i, int64_t k, int row, int q) {
+    for_tile(place, nodes, channels, [&](int i, int k, int row, int q) {
       const auto before = [&](int gate) {
         return part(sums.v[gate][row], q) + x[(3 * i + gate) * channels + k];
       };
@@ -84,14 +84,16 @@ __device__ __forceinline__ void for_gates(Tiles& tiles, const RefineWeights<floa
 // ---- forward -----------------------------------------------------------------------------------
 
 __global__ void __launch_bounds__(kThreads) forward_kernel(RefineArgs<float> args) {
-  const int64_t nodes = args.size.nodes, channels = args.size.channels, state = nodes * channels;
+  const auto nodes = static_cast<int>(args.size.nodes);
+  const auto channels = static_cast<int>(args.size.channels);
+  const int state = nodes * channels;
   auto& tiles = *dynamic_shared<Tiles>();
   auto* h = reinterpret_cast<float*>(&tiles + 1);
   float* a = h + state;
   float* c = a + state;
   for (int64_t b = blockIdx.x; b < args.size.batch; b += gridDim.x) {
     __syncthreads();  // the last sample's state has been read
-    for_block(state, [&](int64_t e) { h[e] = args.h[b * state + e]; });
+    for_block(state, [&](int e) { h[e] = args.h[b * state + e]; });
     for (int64_t t = 0; t < args.size.steps; ++t) {
       const bool all_states = args.states == RefineStates::all;
       float* out = args.out + (all_states ? t * args.size.batch + b : b) * state;
@@ -100,8 +102,8 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(RefineArgs<float> arg
       sum_messages(args.pattern, channels, a, c, a);
       // c has been read: the next state takes its place.
       for_gates(tiles, args.weights, nodes, channels, h, a, args.x + 3 * b * state,
-                [&](int64_t i, int64_t k, const Gates& gate) {
-                  const int64_t at = i * channels + k;
+                [&](int i, int k, const Gates& gate) {
+                  const int at = i * channels + k;
                   const float next = fmaf(gate.z, h[at], (1.f - gate.z) * gate.n);
                   c[at] = next;
                   if (written) out[at] = next;
@@ -119,33 +121,63 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(RefineArgs<float> arg
 // then those of s's.
 constexpr int kDa = 0, kDc = 1, kDr = 2, kDz = 3, kDu = 4, kDxGates = 5, kGradients = 8;
 
-// sum [columns, H] += d^T input for the columns of d from `first` on.
-__device__ __forceinline__ void add_outer(Tiles& tiles, const float* d, int64_t columns,
-                                          const float* input, int64_t nodes, int64_t channels,
-                                          float* sum) {
+// sum [columns, H] += d^T input, d pointing at the first of its columns.
+__device__ __forceinline__ void add_outer(Tiles& tiles, const float* d, int columns,
+                                          const float* input, int nodes, int channels, float* sum) {
   const Matrix right[] = {plain(input, channels)};
   for_places(columns, channels, [&](Place place) {
     Sums<1> sums;
     multiply(tiles, transposed(d, kGradients * channels), right, place, columns, nodes, channels,
              sums);
-    for_tile(place, columns, channels, [&](int64_t i, int64_t k, int r, int q) {
-      sum[i * channels + k] += part(sums.v[0][r], q);
-    });
+    for_tile(place, columns, channels,
+             [&](int i, int k, int r, int q) { sum[i * channels + k] += part(sums.v[0][r], q); });
   });
 }
 
-// da and dc into the first columns of d, from ds. Between two barriers.
-__device__ __forceinline__ void messages_backward(const CsrView& p, const CsrView& t,
-                                                  int64_t channels, const float* a, const float* c,
-                                                  const float* ds, float* d) {
+// From the gates, which d holds in place of their gradients, and dh, the gradient of the step's
+// result (with g, which is all of it after the last step), to the gradients before the gates and to
+// the part of h's that comes through z; adds up that of x. The gates come through memory because
+// the registers of a product's tile do not suffice for all this. Between two barriers.
+__device__ __forceinline__ void gates_backward(int channels, int state, const float* h,
+                                               const float* g, bool last_step, float* d, float* dh,
+                                               float* dx) {
   __syncthreads();
-  for_block(p.rows * channels, [&](int64_t at) {
-    const int64_t i = at / channels, k = at - i * channels;
+  for_block(state, [&](int at) {
+    const int i = at / channels, k = at - i * channels;
+    float* row = d + i * kGradients * channels + k;
+    const float r = row[kDr * channels], z = row[kDz * channels];
+    const float u = row[kDu * channels], n = row[kDxGates * channels];
+    const float gradient = last_step ? g[at] : g[at] + dh[at];
+    const float dn = gradient * (1.f - z) * fmaf(-n, n, 1.f);
+    const float dr = dn * u * (r * (1.f - r));
+    const float dz = gradient * (h[at] - n) * (z * (1.f - z));
+    row[kDr * channels] = dr;
+    row[kDz * channels] = dz;
+    row[kDu * channels] = dn * r;
+    const float to_x[] = {dr, dz, dn};
+#pragma unroll
+    for (int gate = 0; gate < 3; ++gate) {
+      row[(kDxGates + gate) * channels] = to_x[gate];
+      float& sum = dx[(3 * i + gate) * channels + k];
+      sum = last_step ? to_x[gate] : sum + to_x[gate];
+    }
+    dh[at] = gradient * z;
+  });
+  __syncthreads();
+}
+
+// da and dc into the first columns of d, from ds. Between two barriers.
+__device__ __forceinline__ void messages_backward(const CsrView& p, const CsrView& t, int channels,
+                                                  const float* a, const float* c, const float* ds,
+                                                  float* d) {
+  __syncthreads();
+  for_block(static_cast<int>(p.rows) * channels, [&](int at) {
+    const int i = at / channels, k = at - i * channels;
     float active = 0.f, sum = 0.f;
     for (int32_t e = p.offsets[i]; e < p.offsets[i + 1]; ++e)
       active += a[at] + c[p.indices[e] * channels + k] > 0.f ? 1.f : 0.f;
     for (int32_t e = t.offsets[i]; e < t.offsets[i + 1]; ++e) {
-      const int64_t from = t.indices[e] * channels + k;
+      const int from = t.indices[e] * channels + k;
       sum += a[from] + c[at] > 0.f ? ds[from] : 0.f;
     }
     float* row = d + i * kGradients * channels + k;
@@ -159,7 +191,9 @@ __device__ __forceinline__ void messages_backward(const CsrView& p, const CsrVie
 // before the gates, in memory; `sum` the chunk's weight gradients, or null.
 __device__ void step_backward(const RefineBackwardArgs<float>& args, int64_t b, int64_t t,
                               Tiles& tiles, float* h, float* d, float* sum) {
-  const int64_t nodes = args.size.nodes, channels = args.size.channels, state = nodes * channels;
+  const auto nodes = static_cast<int>(args.size.nodes);
+  const auto channels = static_cast<int>(args.size.channels);
+  const int state = nodes * channels;
   const RefineWeights<float>& w = args.weights;
   float* a = h + state;
   float* c = a + state;
@@ -168,33 +202,21 @@ __device__ void step_backward(const RefineBackwardArgs<float>& args, int64_t b, 
       t == 0 ? args.h + b * state : args.out + ((t - 1) * args.size.batch + b) * state;
   const float* g = args.g + (t * args.size.batch + b) * state;
   float* dh = args.dh + b * state;
-  float* dx = args.dx + 3 * b * state;
-  const bool first = t + 1 == args.size.steps;
 
   __syncthreads();  // the step after this one has read its h
-  for_block(state, [&](int64_t e) { h[e] = before[e]; });
+  for_block(state, [&](int e) { h[e] = before[e]; });
   receive_and_send(tiles, w, nodes, channels, h, a, c);
   sum_messages(args.pattern, channels, a, c, s);
   for_gates(tiles, w, nodes, channels, h, s, args.x + 3 * b * state,
-            [&](int64_t i, int64_t k, const Gates& gate) {
-              const int64_t at = i * channels + k;
-              const float gradient = first ? g[at] : g[at] + dh[at];
-              const float dn = gradient * (1.f - gate.z) * fmaf(-gate.n, gate.n, 1.f);
-              const float dr = dn * gate.u * (gate.r * (1.f - gate.r));
-              const float dz = gradient * (h[at] - gate.n) * (gate.z * (1.f - gate.z));
+            [&](int i, int k, const Gates& gate) {
               float* row = d + i * kGradients * channels + k;
-              row[kDr * channels] = dr;
-              row[kDz * channels] = dz;
-              row[kDu * channels] = dn * gate.r;
-              const float to_x[] = {dr, dz, dn};
-#pragma unroll
-              for (int q = 0; q < 3; ++q) {
-                row[(kDxGates + q) * channels] = to_x[q];
-                float& total = dx[(3 * i + q) * channels + k];
-                total = first ? to_x[q] : total + to_x[q];
-              }
-              dh[at] = gradient * gate.z;
+              row[kDr * channels] = gate.r;
+              row[kDz * channels] = gate.z;
+              row[kDu * channels] = gate.u;
+              row[kDxGates * channels] = gate.n;
             });
+  gates_backward(channels, state, h, g, t + 1 == args.size.steps, d, args.dh + b * state,
+                 args.dx + 3 * b * state);
   const Matrix before_s = plain(d + kDxGates * channels, kGradients * channels);
   if (sum != nullptr)
     add_outer(tiles, before_s.first, 3 * channels, s, nodes, channels,
@@ -203,9 +225,8 @@ __device__ void step_backward(const RefineBackwardArgs<float>& args, int64_t b, 
   for_places(nodes, channels, [&](Place place) {
     Sums<1> sums;
     multiply(tiles, before_s, message, place, nodes, 3 * channels, channels, sums);
-    for_tile(place, nodes, channels, [&](int64_t i, int64_t k, int r, int q) {
-      s[i * channels + k] = part(sums.v[0][r], q);
-    });
+    for_tile(place, nodes, channels,
+             [&](int i, int k, int r, int q) { s[i * channels + k] = part(sums.v[0][r], q); });
   });
   messages_backward(args.pattern, args.transposed, channels, a, c, s, d);
   const auto columns = [&](int first_column) {
@@ -218,16 +239,15 @@ __device__ void step_backward(const RefineBackwardArgs<float>& args, int64_t b, 
     multiply(tiles, columns(kDa), receiver, place, nodes, channels, channels, sums);
     multiply(tiles, columns(kDc), sender, place, nodes, channels, channels, sums);
     multiply(tiles, columns(kDr), gates, place, nodes, 3 * channels, channels, sums);
-    for_tile(place, nodes, channels, [&](int64_t i, int64_t k, int r, int q) {
-      dh[i * channels + k] += part(sums.v[0][r], q);
-    });
+    for_tile(place, nodes, channels,
+             [&](int i, int k, int r, int q) { dh[i * channels + k] += part(sums.v[0][r], q); });
   });
   if (sum == nullptr) return;
   add_outer(tiles, d, 5 * channels, h, nodes, channels, sum);
-  for_block(4 * channels, [&](int64_t e) {
+  for_block(4 * channels, [&](int e) {
     const float* column = d + (e < channels ? kDa * channels + e : kDr * channels + e - channels);
     float total = 0.f;
-    for (int64_t i = 0; i < nodes; ++i) total += column[i * kGradients * channels];
+    for (int i = 0; i < nodes; ++i) total += column[i * kGradients * channels];
     sum[8 * channels * channels + e] += total;
   });
 }
@@ -243,7 +263,7 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t last = first + grain < args.size.batch ? first + grain : args.size.batch;
   float* d = args.workspace + gridDim.x * parameters + chunk * kGradients * state;
   float* sum = args.dweights == nullptr ? nullptr : args.workspace + chunk * parameters;
-  if (sum != nullptr) for_block(parameters, [&](int64_t e) { sum[e] = 0.f; });
+  if (sum != nullptr) for_block(static_cast<int>(parameters), [&](int e) { sum[e] = 0.f; });
   for (int64_t b = first; b < last; ++b)
     for (int64_t t = args.size.steps - 1; t >= 0; --t) step_backward(args, b, t, tiles, h, d, sum);
 }
