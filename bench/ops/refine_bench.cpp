@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <cmath>
+
 #include "bench/support/bench.h"
 #include "engine/ops.h"
 #include "tests/support/graphs.h"

@@ -83,7 +83,8 @@ __device__ __forceinline__ void for_gates(Tiles& tiles, const RefineWeights<floa
 
 // ---- forward -----------------------------------------------------------------------------------
 
-__global__ void __launch_bounds__(kThreads) forward_kernel(RefineArgs<float> args) {
+// One block a multiprocessor is what shared memory has room for: it may have all registers.
+__global__ void __launch_bounds__(kThreads, 1) forward_kernel(RefineArgs<float> args) {
   const auto nodes = static_cast<int>(args.size.nodes);
   const auto channels = static_cast<int>(args.size.channels);
   const int state = nodes * channels;
@@ -253,7 +254,7 @@ __device__ void step_backward(const RefineBackwardArgs<float>& args, int64_t b, 
 }
 
 // A block takes a chunk of samples.
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     backward_kernel(RefineBackwardArgs<float> args, int64_t grain) {
   const int64_t state = args.size.nodes * args.size.channels;
   const int64_t parameters = refine_parameters(args.size.channels);

@@ -20,8 +20,8 @@
 // thread count; out, dh and dx for any batch too. Outputs may not alias inputs. NaN and infinities
 // go as in message_sum.h and gru_cell.h.
 //
-// Cost per sample and step with N nodes and E entries: forward 16 N H^2 + 3 E H flops and 9 N H
-// functions of gru_cell; backward 32 N H^2 + 4 E H, and the forward once more where nothing was
+// Cost per sample and step with N nodes and E entries: forward 16 N H^2 + 3 E H flops and the
+// gates (gru_cell.h); backward 32 N H^2 + 4 E H, and the forward once more where nothing was
 // saved. Bytes: forward 4 N H written for the state; on the CPU 28 N H for `saved`, which its
 // backward reads; x, h and g once.
 #pragma once
