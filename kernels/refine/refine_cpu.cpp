@@ -25,8 +25,8 @@ namespace stillpoint::kernels::HWY_NAMESPACE {
 namespace {
 
 // The columns of the blocks, in units of H.
-enum Saved { kA, kC, kR, kZ, kU, kN, kS, kSaved };
-enum Gradient { kDa, kDc, kDr, kDz, kDu, kDxGates, kGradients = 8 };
+constexpr int kA = 0, kC = 1, kR = 2, kZ = 3, kU = 4, kN = 5, kS = 6, kSaved = 7;
+constexpr int kDa = 0, kDc = 1, kDr = 2, kDz = 3, kDu = 4, kDxGates = 5, kGradients = 8;
 
 // A matrix whose rows start `stride` elements apart.
 struct Matrix {

@@ -61,7 +61,8 @@ void refine_step(const RefineWeights<T>& w, const T* h, const T* x, const CsrVie
 
 template <class T>
 void refine(const RefineArgs<T>& args) {
-  const auto [steps, batch, nodes, channels, most_chunks] = args.size;
+  const int64_t steps = args.size.steps, batch = args.size.batch, nodes = args.size.nodes;
+  const int64_t channels = args.size.channels;
   const int64_t state = nodes * channels;
   const RefineStep<T> step(args.workspace, state);
   T* const last = args.workspace + 9 * state;
@@ -94,7 +95,8 @@ void add_columns(T* sum, const T* a, int64_t rows, int64_t columns) {
 
 template <class T>
 void refine_backward(const RefineBackwardArgs<T>& args) {
-  const auto [steps, batch, nodes, channels, most_chunks] = args.size;
+  const int64_t steps = args.size.steps, batch = args.size.batch, nodes = args.size.nodes;
+  const int64_t channels = args.size.channels;
   const int64_t state = nodes * channels, square = channels * channels;
   const RefineWeights<T>& w = args.weights;
   const RefineStep<T> step(args.workspace, state);

@@ -254,8 +254,8 @@ TEST(Refine, NotFinite) {
 TEST(Refine, ByHand) {
   // Two nodes that listen to each other, one channel: a = h + 1, c = 2 h, s = relu(a_i + c_j).
   const Graph pair = Graph::from_rows({{1}, {0}}, 2);
-  const auto tensor = [](std::vector<float> v, Shape shape) {
-    return Tensor::from<float>(std::move(v), std::move(shape));
+  const auto tensor = [](const std::vector<float>& v, Shape shape) {
+    return Tensor::from<float>(v, std::move(shape));
   };
   const ops::RefineWeights w{.receiver = tensor({1}, {1, 1}),
                              .receiver_bias = tensor({1}, {1}),
