@@ -31,10 +31,10 @@ Problem problem(Device device, int64_t boards, int64_t steps, ops::States keep,
   const double state = 4 * kElements * static_cast<double>(boards);
   return {
       .inputs = {random({boards, kCells, kChannels}, 1), random({boards, kCells, 3 * kChannels}, 2),
-                 scaled({kChannels, kChannels}, 3, scale),
-                 ops::affine(random({kChannels}, 4), 0.2, 0.8),
-                 scaled({kChannels, kChannels}, 5, scale),
-                 scaled({3 * kChannels, kChannels}, 6, scale / kDegree),
+                 scaled({kChannels, kChannels}, 3, scale / 10),
+                 ops::affine(random({kChannels}, 4), 0.02, 0.12),
+                 scaled({kChannels, kChannels}, 5, scale / 10),
+                 scaled({3 * kChannels, kChannels}, 6, scale),
                  scaled({3 * kChannels, kChannels}, 7, scale), random({3 * kChannels}, 8)},
       .op =
           [=](std::span<const Tensor> in) {
@@ -52,7 +52,8 @@ Problem problem(Device device, int64_t boards, int64_t steps, ops::States keep,
       .backward = {.bytes = state * (7 + 2 * static_cast<double>(steps)),
                    .flops = runs * kBackward},
       .terms = 8 * kChannels,
-      .gradient_terms = static_cast<double>(kCells) * runs};
+      // The messages of all cells, of 20 neighbours each, for the receiver's weights.
+      .gradient_terms = static_cast<double>(kCells * kDegree) * runs};
 }
 
 bool add_case(int64_t boards, int64_t steps, ops::States keep, ops::RefineForm form) {

@@ -24,8 +24,9 @@ struct Boards {
 
   Boards() {
     uint64_t seed = 0;
-    // Small weights let rounding errors fade, and the bias keeps every relu open: next to its
-    // kink float32 and float64 may take different sides.
+    // Small weights let rounding errors fade, and the bias keeps every relu open: next to its kink
+    // float32 and float64 may take different sides. Messages are small so that sums of their
+    // gradients do not cancel.
     const double scale = 0.25 / std::sqrt(static_cast<double>(kChannels));
     const auto make = [&](Shape shape, double factor, double shift = 0) {
       const Tensor t = ops::affine(random(std::move(shape), ++seed), factor, shift);
@@ -34,10 +35,10 @@ struct Boards {
     h = make({kBoards, kCells, kChannels}, 1);
     x = make({kBoards, kCells, 3 * kChannels}, 1);
     g = make({kSteps, kBoards, kCells, kChannels}, 1);
-    receiver = make({kChannels, kChannels}, scale);
-    receiver_bias = make({kChannels}, 0.2, 0.8);
-    sender = make({kChannels, kChannels}, scale);
-    message = make({3 * kChannels, kChannels}, scale / 20);
+    receiver = make({kChannels, kChannels}, scale / 10);
+    receiver_bias = make({kChannels}, 0.02, 0.12);
+    sender = make({kChannels, kChannels}, scale / 10);
+    message = make({3 * kChannels, kChannels}, scale);
     state = make({3 * kChannels, kChannels}, scale);
     state_bias = make({3 * kChannels}, 1);
     const auto empty = [](Shape shape) { return Tensor::empty(std::move(shape), {dtype_of<T>}); };
@@ -93,8 +94,10 @@ void run_rung(benchmark::State& state, const kernels::RefineRung& rung, bool bot
   rung.forward(boards.forward());
   rung.backward(boards.backward());
   const auto got = boards.results(), expected = wanted.results();
+  // A gradient of the receiver's weights adds the messages of all cells, of 20 neighbours each.
+  constexpr int64_t kTerms = kBoards * kSteps * kCells * 20;
   for (size_t k = 0; k < got.size(); ++k)
-    if (!verify(state, got[k], expected[k], kBoards * kSteps * kCells, "result")) return;
+    if (!verify(state, got[k], expected[k], kTerms, "result")) return;
   const double products = 16 * kChannels * kElements;
   if (both) {
     time(state, Device::cpu, {4 * 20 * kElements, 3 * products}, Cache::warm, [&] {
