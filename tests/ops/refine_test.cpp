@@ -86,7 +86,9 @@ OpCase make_case(const std::string& name, const Graph& graph, Size size, double 
       break;
     }
   }
-  const auto rows = static_cast<double>(size.batch * graph.rows() * size.steps);
+  // A gradient of the message's weights adds the messages along every edge.
+  const auto added =
+      static_cast<double>(size.batch * size.steps * std::max(graph.rows(), graph.entries()));
   return {.name = name,
           .inputs = inputs,
           .op =
@@ -94,7 +96,7 @@ OpCase make_case(const std::string& name, const Graph& graph, Size size, double 
                 return apply(in, graph, {.steps = size.steps, .form = form});
               },
           .derivatives = form == RefineForm::composed ? Derivatives::second : Derivatives::first,
-          .terms = std::max(rows, static_cast<double>(8 * size.channels)),
+          .terms = std::max(added, static_cast<double>(8 * size.channels)),
           .gradient_probes = margin < 1e-4 ? 0 : 6};
 }
 
