@@ -326,6 +326,11 @@ class Solve(Program):
         self.assertIn("1 of 2 answers are valid", result.stderr)
         self.assertEqual(len(result.stdout.splitlines()), 2)
 
+    def test_the_network_that_comes_with_it_solves_ordinary_puzzles(self):
+        puzzles = sudoku("generate", "--kind", "ordinary", "--count", 8, "--seed", 5).stdout
+        solved = subprocess.run([PROGRAM, "solve", "-"], capture_output=True, text=True, timeout=120, input=puzzles)
+        self.assertEqual(solved.returncode, 0, solved.stderr)
+
     def test_finds_the_network_that_comes_with_it(self):
         for program, checkpoint in ("tree/build/any/bin/sudoku", "tree/models/checkpoints/symbol.safetensors"), (
                 "prefix/bin/sudoku", "prefix/share/stillpoint/symbol.safetensors"):
