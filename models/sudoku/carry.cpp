@@ -29,12 +29,12 @@ std::span<const T> part(const std::vector<T>& all, int64_t begin, int64_t size) 
   return std::span(all).subspan(static_cast<size_t>(begin), static_cast<size_t>(size));
 }
 
-// The targets [boards, cells] of every refinement: [steps, boards, cells].
-Tensor repeated(const Tensor& target, int steps) {
-  const std::vector<int32_t> once = target.to_vector<int32_t>();
+// The digits of every board [boards, cells] as the targets of every refinement: [steps, boards,
+// cells].
+Tensor repeated(const std::vector<int32_t>& digits, int steps, int64_t boards) {
   std::vector<int32_t> all;
-  for (int t = 0; t < steps; ++t) all.insert(all.end(), once.begin(), once.end());
-  return Tensor::from(all, {steps, target.dim(0), target.dim(1)}).to(target.device());
+  for (int t = 0; t < steps; ++t) all.insert(all.end(), digits.begin(), digits.end());
+  return Tensor::from(all, {steps, boards, static_cast<int64_t>(digits.size()) / boards});
 }
 
 Shape states_shape(const Network& net, int64_t boards) {
@@ -109,10 +109,11 @@ Tensor CarryPool::window_start(const Network& net, int64_t begin, int64_t size) 
 double CarryPool::window(const Network& net, int64_t begin, int64_t size,
                          std::vector<char>& solved) {
   const Tensor x = net.encode(part(givens_, begin, size));
-  const Tensor target = digits(part(solutions_, begin, size), net.device());
+  const std::vector<int32_t> wanted = digits(part(solutions_, begin, size)).to_vector<int32_t>();
   const Tensor states = net.trajectory(window_start(net, begin, size), x, options_.window);
   const Tensor logits = net.logits(states);
-  Tensor loss = ops::cross_entropy(logits, repeated(target, options_.window));
+  Tensor loss =
+      ops::cross_entropy(logits, repeated(wanted, options_.window, size).to(net.device()));
   const double share = static_cast<double>(size) / static_cast<double>(options_.boards);
   loss = ops::affine(loss, share);
   backward(loss);
@@ -120,9 +121,8 @@ double CarryPool::window(const Network& net, int64_t begin, int64_t size,
   const int64_t last = (options_.window - 1) * numel(shape);
   state_.states.alias(shape, begin * shape[1] * shape[2]).assign(states.alias(shape, last));
 
-  const std::vector<int32_t> answer = likeliest(ops::rows(logits, options_.window - 1, 1)),
-                             wanted = target.to_vector<int32_t>();
-  const auto cells = static_cast<size_t>(target.dim(1));
+  const std::vector<int32_t> answer = likeliest(ops::rows(logits, options_.window - 1, 1));
+  const size_t cells = wanted.size() / static_cast<size_t>(size);
   for (size_t b = 0; b < static_cast<size_t>(size); ++b) {
     const auto first = static_cast<ptrdiff_t>(b * cells);
     solved[static_cast<size_t>(begin) + b] =
