@@ -1,10 +1,11 @@
-// A device with two arrays and a stream, on which a test runs one planted kernel at a time.
+// What the tests of the planted kernels share.
 #pragma once
 
 #include <cuda_runtime.h>
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <ostream>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,6 +22,19 @@ struct Outcome {
 using Runner = stillpoint::kernels::Status (*)(std::string_view, float*, float*,
                                                stillpoint::kernels::Stream);
 
+// A kernel with a bug, and how it is to be caught.
+struct Named {
+  const char* kernel;
+  cudaError_t code;
+  const char* check;                // how the message begins
+  const char* detail;               // what it says besides
+  const char* sanitizer = nullptr;  // what a sanitizer says in its place
+};
+
+// ctest lists a test with its parameter.
+inline std::ostream& operator<<(std::ostream& out, const Named& bug) { return out << bug.kernel; }
+
+// Two arrays and a stream, on which a test runs one planted kernel at a time.
 class PlantedDevice {
  public:
   PlantedDevice() {
