@@ -1,69 +1,24 @@
 #!/usr/bin/env python3
-"""Times one of our ops against its peers, interleaved, and prints the ratios.
+"""Times one of our ops, or our models whole, against its peers, interleaved, and prints the ratios.
 
   python3 bench/compare.py message_sum [--rounds 15] [--calls 5]
+  python3 bench/compare.py models [--rounds 5]     every task of compare_models.py; or one by its name:
+  python3 bench/compare.py refine_train [--threads 1]
 
 Builds the release preset and, on the first call, installs the peers into build/peers. Each contender
 is a process that answers requests on its standard input (bench/peers/); in every round each of them
-runs in turn, so that what else the machine does falls on all alike. One thread each; times are the
-processes' CPU time, medians of the rounds. glibc is told to keep freed memory, which is worth a factor
-of two to PyTorch. Results are compared with float64 first; a difference beyond 1e-3 ends the run.
-Leave the machine alone while it runs: the load average is printed before and after.
+runs in turn, so that what else the machine does falls on all alike. Times are the processes' CPU time
+with one thread, wall clock with more, medians of the rounds. glibc is told to keep freed memory, which
+is worth a factor of two to PyTorch. Results are compared with float64 first; a difference beyond 1e-3
+ends the run. Leave the machine alone while it runs: the load average is printed before and after.
 """
 import argparse
-import os
-import pathlib
 import statistics
 import subprocess
-import sys
 import tempfile
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-KEEP_MEMORY = {'MALLOC_MMAP_MAX_': '0', 'MALLOC_TRIM_THRESHOLD_': '20000000000',
-               'MALLOC_TOP_PAD_': '268435456'}
-ENVIRONMENT = os.environ | KEEP_MEMORY | {'OMP_NUM_THREADS': '1'}
-TOLERANCE = 1e-3
-
-
-class Contender:
-    def __init__(self, command, folder):
-        self.errors = tempfile.TemporaryFile(mode='w+')  # shown if the process dies
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=self.errors, text=True, env=ENVIRONMENT)
-        self.title = self.ask(folder)
-        self.forms = self.process.stdout.readline().split()
-
-    def ask(self, request):
-        try:
-            self.process.stdin.write(request + '\n')
-            self.process.stdin.flush()
-            answer = self.process.stdout.readline()
-        except BrokenPipeError:
-            answer = ''
-        if not answer:
-            self.errors.seek(0)
-            sys.exit(f'{self.errors.read()}{self.process.args[0]} ended while asked for: {request}')
-        return answer.strip()
-
-    def time(self, form, kind, calls):
-        return float(self.ask(f'{form} {kind} {calls}'))
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait()
-
-
-def load():
-    return ' '.join(f'{x:.2f}' for x in os.getloadavg())
-
-
-def verify(ours, peer, folder):
-    ours.ask('verify')
-    for pair in peer.ask(f'verify {folder}').split():
-        name, difference = pair.rsplit('=', 1)
-        if not float(difference) < TOLERANCE:
-            sys.exit(f'{name} differs from float64 by {difference}')
-    print(f'results of all agree with float64 within {TOLERANCE}')
+import compare_models
+from contender import PEER_PYTHON, ROOT, Contender, build, load, verify
 
 
 def table(times, ours):
@@ -86,36 +41,39 @@ def table(times, ours):
             print(f'{group}, {kind}: {best}, {ratio:.1f} times ours')
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('op', choices=['message_sum'])
-    parser.add_argument('--rounds', type=int, default=15)
-    parser.add_argument('--calls', type=int, default=5)
-    options = parser.parse_args()
-
-    program = f'peer_{options.op}'
-    if not (ROOT / 'build/release/build.ninja').exists():
-        subprocess.run(['cmake', '--preset', 'release'], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    subprocess.run(['cmake', '--build', 'build/release', '--target', program], cwd=ROOT, check=True,
-                   stdout=subprocess.DEVNULL)
-    subprocess.run([ROOT / 'bench/peers/setup.sh'], check=True)
+def compare_op(op, rounds, calls):
+    program = build(f'peer_{op}')
     with tempfile.TemporaryDirectory() as folder:
-        peer = Contender([ROOT / 'build/peers/bin/python', ROOT / f'bench/peers/{options.op}_torch.py'],
-                         folder)
-        ours = Contender([ROOT / f'build/release/bin/{program}'], folder)
+        peer = Contender([PEER_PYTHON, ROOT / f'bench/peers/{op}_torch.py'], folder)
+        ours = Contender([program], folder)
         print(f'{ours.title}; {peer.title}; one thread; load average {load()}')
         verify(ours, peer, folder)
         times = {}
-        for _ in range(options.rounds):
+        for _ in range(rounds):
             for contender in (ours, peer):
                 for form in contender.forms:
                     for kind in ('forward', 'gradient'):
-                        times.setdefault((form, kind), []).append(
-                            contender.time(form, kind, options.calls))
+                        times.setdefault((form, kind), []).append(contender.time(form, kind, calls))
         ours.close()
         peer.close()
         table(times, ours.forms[0])
         print(f'load average {load()}')
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('what', choices=['message_sum', 'models', *compare_models.TASKS])
+    parser.add_argument('--rounds', type=int, help='15 for an op, 5 for models')
+    parser.add_argument('--calls', type=int, default=5, help='of an op in a round')
+    parser.add_argument('--threads', type=int, nargs='+', default=[1, 2], help='of models')
+    parser.add_argument('--boards', type=int, default=64, help='of models')
+    options = parser.parse_args()
+    subprocess.run([ROOT / 'bench/peers/setup.sh'], check=True)
+    if options.what == 'message_sum':
+        compare_op(options.what, options.rounds or 15, options.calls)
+    else:
+        tasks = list(compare_models.TASKS) if options.what == 'models' else [options.what]
+        compare_models.run(tasks, options.threads, options.boards, options.rounds or 5)
 
 
 if __name__ == '__main__':

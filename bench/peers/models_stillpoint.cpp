@@ -1,0 +1,224 @@
+// Our side of bench/compare.py with models: training and inference as tools/sudoku runs them, on a
+// fixed batch of generated boards. Speaks the protocol of bench/compare.py on stdin and stdout:
+//   DIR MODEL TASK CHANNELS BOARDS STEPS  makes the model and the boards, writes both to
+//                                         DIR/problem.safetensors; answers with a title and a form
+//   verify DIR       writes what is compared to DIR/result.safetensors
+//   FORM TASK CALLS  the median seconds of some calls
+//   memory FORM      the MiB that the process has at the peak of a step more than before the model
+//   floor            the seconds of models_floor.h, those with products at oneDNN's rate, and what
+//                    they are made of
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <fstream>
+#include <iostream>
+#include <memory>
+#include <span>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "bench/peers/models_floor.h"
+#include "bench/support/clock.h"
+#include "engine/autograd.h"
+#include "engine/build_info.h"
+#include "engine/io/safetensors.h"
+#include "engine/ops.h"
+#include "engine/optim/adamw.h"
+#include "kernels/common/simd.h"
+#include "models/sudoku/generator.h"
+
+namespace stillpoint::bench {
+namespace {
+
+using sudoku::Board;
+
+constexpr uint64_t kSeed = 1;
+
+// A figure of /proc/self/status in MiB: VmRSS is held now, VmHWM was held at the peak.
+double process_memory(const std::string& key) {
+  std::ifstream file("/proc/self/status");
+  for (std::string line; std::getline(file, line);)
+    if (line.starts_with(key + ":")) return std::stod(line.substr(key.size() + 1)) / 1024;
+  throw IoError("/proc/self/status has no line " + key);
+}
+
+// A network, its optimiser and a batch of boards.
+class Contender {
+ public:
+  explicit Contender(const Task& task)
+      : task_(task),
+        net_(make(task)),
+        optimiser_(net_->parameters(), {.learning_rate = 1e-3, .weight_decay = 1e-2}) {
+    for (const auto& p : sudoku::generate({.seed = kSeed, .minimal_share = 0.7}, 0, task.boards)) {
+      givens_.push_back(p.givens);
+      solutions_.push_back(p.solution);
+    }
+  }
+
+  // What the other side starts from.
+  io::NamedTensors problem() const {
+    io::NamedTensors all = net_->parameters();
+    all["givens"] = sudoku::digits(givens_);
+    all["digits"] = sudoku::digits(solutions_);
+    return all;
+  }
+
+  void call() {
+    if (task_.train) {
+      train();
+    } else {
+      infer();
+    }
+  }
+
+  io::NamedTensors result() {
+    io::NamedTensors found;
+    if (!task_.train) {
+      std::vector<float> all;
+      for (const Tensor& part : infer()) {
+        const std::vector<float> values = part.to_vector<float>();
+        all.insert(all.end(), values.begin(), values.end());
+      }
+      found["logits"] = Tensor::from(all, {static_cast<int64_t>(all.size())});
+      return found;
+    }
+    const auto scalar = [](double x) { return Tensor::full({}, x); };
+    found["loss"] = scalar(gradients());
+    double squares = 0;
+    for (const auto& [name, t] : net_->parameters()) {
+      found["gradient." + name] = t.grad().clone();
+      for (const float g : t.grad().to_vector<float>()) squares += double{g} * g;
+    }
+    found["norm"] = scalar(std::sqrt(squares));
+    optimiser_.step();
+    found["next_loss"] = scalar(train());
+    return found;
+  }
+
+ private:
+  static std::unique_ptr<sudoku::Network> make(const Task& task) {
+    Philox random(kSeed);
+    return sudoku::make_network({.model = task.model, .channels = task.channels}, random);
+  }
+
+  // The mean loss of all refinements and its gradients, as CarryPool forms them for fresh boards.
+  double gradients() {
+    double total = 0;
+    for_slices([&](std::span<const Board> givens, std::span<const Board> solutions) {
+      const auto size = static_cast<int64_t>(givens.size());
+      const Tensor states = net_->trajectory(net_->start(size), net_->encode(givens), task_.steps);
+      const std::vector<int32_t> once = sudoku::digits(solutions).to_vector<int32_t>();
+      std::vector<int32_t> wanted;
+      for (int64_t t = 0; t < task_.steps; ++t)
+        wanted.insert(wanted.end(), once.begin(), once.end());
+      const Tensor logits = net_->logits(states);
+      const Tensor targets = Tensor::from(wanted, {task_.steps, size, logits.dim(-2)});
+      const double share = static_cast<double>(size) / static_cast<double>(task_.boards);
+      const Tensor loss = ops::affine(ops::cross_entropy(logits, targets), share);
+      backward(loss);
+      total += loss.item();
+    });
+    return total;
+  }
+  double train() {
+    const double loss = gradients();
+    optimiser_.step();
+    return loss;
+  }
+  std::vector<Tensor> infer() const {
+    const NoGrad none;
+    std::vector<Tensor> logits;
+    for_slices([&](std::span<const Board> givens, std::span<const Board>) {
+      const Tensor start = net_->start(static_cast<int64_t>(givens.size()));
+      logits.push_back(net_->logits(net_->refine(start, net_->encode(givens), task_.steps)));
+    });
+    return logits;
+  }
+  void for_slices(auto&& body) const {
+    const std::span<const Board> givens = givens_, solutions = solutions_;
+    const auto slice = static_cast<size_t>(task_.slice());
+    for (size_t begin = 0; begin < givens.size(); begin += slice) {
+      const size_t size = std::min(slice, givens.size() - begin);
+      body(givens.subspan(begin, size), solutions.subspan(begin, size));
+    }
+  }
+
+  Task task_;
+  std::unique_ptr<sudoku::Network> net_;
+  optim::AdamW optimiser_;
+  std::vector<Board> givens_, solutions_;
+};
+
+double median_seconds(Contender& contender, int calls) {
+  std::vector<double> times;
+  for (int k = 0; k < calls; ++k)
+    times.push_back(seconds(Device::cpu, 1, [&] { contender.call(); }));
+  std::nth_element(times.begin(), times.begin() + calls / 2, times.end());
+  return times[static_cast<size_t>(calls) / 2];
+}
+
+// The floor, the same with products at the library's rate, and what they are made of.
+std::string describe(const Floor& f) {
+  const double at_library = f.flops / f.library_rate + f.streams();
+  return fmt::format(
+      "{:.6f} {:.6f} products {:.1f} GFLOP (multiply-adds {:.0f} GFLOP/s, oneDNN {:.0f}), streams "
+      "{:.1f} GB ({:.0f} GB/s)",
+      f.seconds(), at_library, 1e-9 * f.flops, 1e-9 * f.multiply_add_rate, 1e-9 * f.library_rate,
+      1e-9 * f.bytes, 1e-9 * f.stream_rate);
+}
+
+std::string versions() {
+  std::string text = fmt::format("{}, {}, stillpoint", processor_name(), kernels::active_isa());
+  for (const LibraryVersion& library : build_info().libraries)
+    if (library.name == "onednn") text += fmt::format(", oneDNN {}", library.version);
+  return text + fmt::format(", g++ {}", __VERSION__);
+}
+
+int serve() {
+  const double before = process_memory("VmRSS");
+  std::string line, folder, model, what;
+  std::getline(std::cin, line);
+  std::istringstream first(line);
+  Task task{};
+  first >> folder >> model >> what >> task.channels >> task.boards >> task.steps;
+  task.model = model == "refine" ? sudoku::Model::refine : sudoku::Model::symbol;
+  task.train = what == "train";
+  Contender contender(task);
+  io::save_safetensors(folder + "/problem.safetensors", contender.problem());
+  fmt::print("{}\nstillpoint\n", versions());
+  std::fflush(stdout);
+  while (std::getline(std::cin, line)) {
+    std::istringstream words(line);
+    std::string form, kind;
+    int calls = 0;
+    words >> form >> kind >> calls;
+    if (form == "verify") {
+      io::save_safetensors(folder + "/result.safetensors", contender.result());
+      fmt::print("written\n");
+    } else if (form == "memory") {
+      contender.call();
+      fmt::print("{}\n", process_memory("VmHWM") - before);
+    } else if (form == "floor") {
+      fmt::print("{}\n", describe(measure_floor(task)));
+    } else {
+      fmt::print("{:.9f}\n", median_seconds(contender, calls));
+    }
+    std::fflush(stdout);
+  }
+  return EXIT_SUCCESS;
+}
+
+}  // namespace
+}  // namespace stillpoint::bench
+
+int main() {
+  try {
+    return stillpoint::bench::serve();
+  } catch (const stillpoint::Error& e) {
+    fmt::print(stderr, "{}\n", e.what());
+    return EXIT_FAILURE;
+  }
+}
