@@ -22,7 +22,7 @@ TASKS = {
     'refine_train': Task('refine', 'train', 96, 16),
     'refine_infer': Task('refine', 'infer', 96, 32),
     'symbol_train': Task('symbol', 'train', 32, 4),
-    'symbol_infer': Task('symbol', 'infer', 32, 32),
+    'symbol_infer': Task('symbol', 'infer', 32, 16),
 }
 PEER = [PEER_PYTHON, ROOT / 'bench/peers/models_torch.py']
 
@@ -39,10 +39,13 @@ def table(times, ours):
     ratios = {form: [t / o for t, o in zip(ts, times[ours])] for form, ts in times.items()}
     for form, ts in times.items():
         print(f'{form:28}{spread(ts, 1e3, 1):>28}{spread(ratios[form]):>26}')
-    for group, compiled in {'eager': False, 'compiled': True}.items():
-        forms = [f for f in times if f != ours and f.startswith('compile:') == compiled]
+    groups = {'best eager form': lambda f: '/' not in f and ':' not in f,
+              'best eager form, a few boards at a time': lambda f: '/' in f and ':' not in f,
+              'best compiled form': lambda f: f.startswith('compile:')}
+    for group, belongs in groups.items():
+        forms = [f for f in times if f != ours and belongs(f)]
         best = min(forms, key=lambda form: statistics.median(times[form]))
-        print(f'best {group} form: {best}, {spread(ratios[best])} times ours')
+        print(f'{group}: {best}, {spread(ratios[best])} times ours')
 
 
 def time_task(program, name, boards, threads, rounds):

@@ -48,6 +48,8 @@ class Contender:
     def close(self):
         self.process.stdin.close()
         self.process.wait()
+        self.process.stdout.close()
+        self.errors.close()
 
 
 def load():

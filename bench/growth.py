@@ -31,7 +31,7 @@ def slope(sizes, times):
     """Of the least-squares line through the logarithms."""
     x, y = ([math.log(v) for v in values] for values in (sizes, times))
     mean_x, mean_y = statistics.mean(x), statistics.mean(y)
-    return (sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y)) / sum((a - mean_x) ** 2 for a in x))
+    return sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y)) / sum((a - mean_x) ** 2 for a in x)
 
 
 def measure(program, model, kind, what, threads, rounds):

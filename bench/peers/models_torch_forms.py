@@ -42,29 +42,36 @@ class RefineNet:
 
 
 class SymbolNet:
-    """Candidates as [boards, row, column, digit, channels]: sums over factors are sums over axes, and the
-    columns of the update that read factors are applied once per factor."""
+    """States as [boards 9 9 9, channels]: sums over factors are sums over axes, and the columns of the update
+    that read factors are applied once per factor. A box is a sum over two axes that are not neighbours, which
+    PyTorch does slowly, both ways; here it goes over a third of a row first, which rows need too. What is
+    changed in place is never a view: those are copied in the backward."""
 
     def prepare(self, w, givens):
         given = givens.view(-1, 9, 9, 1)
-        kinds = torch.where(given == 0, 2, torch.where(given == torch.arange(1, 10), 0, 1))
+        kinds = torch.where(given == 0, 2, torch.where(given == torch.arange(1, 10), 0, 1)).flatten()
+        clue = F.embedding(kinds, w['clue.table']).view(-1, 3, 3, 3, 3, 9, w['clue.table'].shape[-1])
         factors = list(zip(w['factor.weight'].chunk(3), w['factor.bias'].chunk(3), w['collect.weight'].chunk(3, 1)))
-        return (w, F.embedding(kinds, w['clue.table']), factors), w['initial'].expand(*kinds.shape, -1)
+        return (w, clue, factors), w['initial'].expand(len(kinds), -1)
 
     def step(self, prepared, h):
         w, clue, factors = prepared
-        boards, c = h.shape[0], h.shape[-1]
+        c = h.shape[-1]
         m = F.relu(F.linear(h, w['message.weight'], w['message.bias']))
-        sums = [torch.cat([m.sum(2), m.sum(1)], 1), m.view(boards, 3, 3, 3, 3, 9, c).sum((2, 4)), m.sum(3)]
+        by_column = m.view(-1, 9, 9, 9, c)
+        thirds = m.view(-1, 3, 3, 3, 3, 9, c).sum(4)  # [boards, band, row, stack, digit, c]
+        sums = [torch.cat([thirds.sum(3).flatten(1, 2), by_column.sum(1)], 1), thirds.sum(2), by_column.sum(3)]
         lines, boxes, cells = (F.linear(F.relu(F.linear(s, f, b)), v) for s, (f, b, v) in zip(sums, factors))
-        u = F.linear(torch.cat([h, m], -1), w['own.weight'])
-        u.add_(clue).add_(lines[:, :9].unsqueeze(2)).add_(lines[:, 9:].unsqueeze(1)).add_(cells.unsqueeze(3))
-        u.view(boards, 3, 3, 3, 3, 9, 2 * c).add_(boxes[:, :, None, :, None])
-        y = h + F.linear(u.relu_(), w['update.weight'], w['update.bias'])
+        rows, columns = (part.unflatten(1, (3, 3)) for part in lines.split(9, 1))
+        thirds = rows.unsqueeze(3) + boxes.unsqueeze(2)
+        rules = thirds.unsqueeze(4) + cells.view(-1, 3, 3, 3, 3, 1, 2 * c)
+        rules.add_(columns[:, None, None]).add_(clue)
+        u = torch.addmm(rules.view(-1, 2 * c), torch.cat([h, m], -1), w['own.weight'].t()).relu_()
+        y = torch.addmm(h, u, w['update.weight'].t()).add_(w['update.bias'])
         return F.rms_norm(y, (c,), eps=1e-5)
 
     def readout(self, w, h):
-        return F.linear(h, w['readout.weight'], w['readout.bias']).flatten(-2).flatten(1, 2)
+        return F.linear(h, w['readout.weight'], w['readout.bias']).view(-1, 81, 9)
 
 
 @dataclasses.dataclass
@@ -94,14 +101,14 @@ class Form:
 
 
 def forms_of(model):
-    """By name; the first is plain enough for the reference."""
+    """By name; the first, in float64, is the reference."""
     if model == 'symbol':
         nets = {'views': SymbolNet()}
     else:
         nets = {how: RefineNet(how) for how in ('select', 'loop_in_place')}
     forms = {}
     for name, net in nets.items():
-        forms |= {name: Form(net), f'{name}/8_boards': Form(net, 8)}
+        forms |= {f'{name}/8_boards': Form(net, 8), name: Form(net)}
     compilable = {'views': nets['views']} if model == 'symbol' else {how: RefineNet(how) for how in ('select', 'loop')}
     for name, net in compilable.items():
         forms[f'compile:{name}/8_boards'] = Form(net, 8, compiled=True)
