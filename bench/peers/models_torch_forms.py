@@ -100,17 +100,17 @@ class Form:
         return self.net.readout(w, h)
 
 
+# Network, boards that go through together, compiled; the first, in float64, is the reference. Others were
+# slower: edges in one piece on 8 boards or compiled (three times), `recompute` on all boards.
+FORMS = {
+    'refine': [('loop_in_place', 8, False), ('loop_in_place', 0, False), ('select', 0, False),
+               ('recompute', 8, False), ('loop', 8, True), ('loop', 0, True)],
+    'symbol': [('views', 8, False), ('views', 0, False), ('views', 8, True), ('views', 0, True)],
+}
+
+
 def forms_of(model):
-    """By name; the first, in float64, is the reference. Compiled code does best with the message sum as a loop:
-    with all edges in one piece it takes three times as long."""
-    if model == 'symbol':
-        nets, compilable = {'views': SymbolNet()}, {'views': SymbolNet()}
-    else:
-        nets = {how: RefineNet(how) for how in ('select', 'loop_in_place', 'recompute')}
-        compilable = {'loop': RefineNet('loop')}
-    forms = {}
-    for prefix, some in {'': nets, 'compile:': compilable}.items():
-        for name, net in some.items():
-            forms[f'{prefix}{name}/8_boards'] = Form(net, 8, bool(prefix))
-            forms[f'{prefix}{name}'] = Form(net, 0, bool(prefix))
-    return forms
+    """By name, as compile:loop/8_boards."""
+    return {'compile:' * compiled + how + f'/{boards}_boards' * (boards > 0):
+            Form(SymbolNet() if model == 'symbol' else RefineNet(how), boards, compiled)
+            for how, boards, compiled in FORMS[model]}
