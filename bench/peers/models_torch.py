@@ -108,7 +108,8 @@ def main():
         else:
             if words[0] not in calls:
                 calls[words[0]] = problem.call(problem.forms[words[0]])
-                calls[words[0]]()
+                for _ in range(2):  # what is compiled may be compiled again in its second call
+                    calls[words[0]]()
             print(seconds(calls[words[0]], int(words[2]), threads))
         sys.stdout.flush()
 
