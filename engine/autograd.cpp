@@ -166,55 +166,62 @@ Tensor vjp(const Tensor& output, const Tensor& input, const Tensor& cotangent,
   return vjp(std::span(&output, 1), std::span(&input, 1), std::span(&cotangent, 1), options)[0];
 }
 
-Tensor checkpoint(const TensorFunction& f, std::vector<Tensor> inputs) {
-  if (!grad_enabled()) return f(inputs);
-  const auto fresh_inputs = [](const std::vector<Tensor>& from) {
-    std::vector<Tensor> fresh;
-    for (const Tensor& t : from) {
-      fresh.push_back(t.detach());
-      if (t.requires_grad()) fresh.back().set_requires_grad();
-    }
-    return fresh;
-  };
-  const uint64_t first_id = autograd::next_node_id();
-  const std::vector<Tensor> fresh = fresh_inputs(inputs);
-  const Tensor y = f(fresh);
+namespace autograd {
+
+std::vector<Tensor> fresh_leaves(const std::vector<Tensor>& inputs) {
+  std::vector<Tensor> fresh;
+  for (const Tensor& t : inputs) {
+    fresh.push_back(t.detach());
+    if (t.requires_grad()) fresh.back().set_requires_grad();
+  }
+  return fresh;
+}
+
+Segment apply_on_tape(const TensorFunction& f, std::vector<Tensor> leaves) {
+  const WithGrad recording;
+  Segment s{.first_id = next_node_id(), .inputs = std::move(leaves), .output = {}, .captured = {}};
+  s.output = f(s.inputs);
 
   // What f captured: every input of its nodes, or its result, that was made before it ran, besides
   // the inputs themselves.
   std::map<Point, Tensor> captured;
   const auto capture = [&](const Tensor& t) {
-    if (t.requires_grad() && (!node_of(t) || node_of(t)->id < first_id))
+    if (t.defined() && t.requires_grad() && (!node_of(t) || node_of(t)->id < s.first_id))
       captured.try_emplace(point_of(t), t);
   };
-  capture(y);
-  for (const auto& node : nodes_below({&y, 1}, first_id))
+  capture(s.output);
+  for (const auto& node : nodes_below({&s.output, 1}, s.first_id))
     for (const Tensor& t : node->inputs) capture(t);
-  for (const Tensor& t : fresh) captured.erase(point_of(t));
+  for (const Tensor& t : s.inputs) captured.erase(point_of(t));
+  for (const auto& [point, t] : captured) s.captured.push_back(t);
+  return s;
+}
 
+std::vector<Tensor> segment_vjp(const Segment& segment, const std::vector<Tensor>& targets,
+                                const Tensor& cotangent, BackwardOptions options) {
+  return sweep({&segment.output, 1}, {&cotangent, 1}, &targets, options, segment.first_id);
+}
+
+}  // namespace autograd
+
+Tensor checkpoint(const TensorFunction& f, std::vector<Tensor> inputs) {
+  if (!grad_enabled()) return f(inputs);
+  const autograd::Segment first = autograd::apply_on_tape(f, autograd::fresh_leaves(inputs));
   std::vector<Tensor> all = inputs;
-  std::vector<Tensor> extra;
-  for (const auto& [point, t] : captured) extra.push_back(t);
-  all.insert(all.end(), extra.begin(), extra.end());
+  all.insert(all.end(), first.captured.begin(), first.captured.end());
   return record_many(
-      "checkpoint", all, {y.detach()}, [f, inputs, extra, fresh_inputs](std::span<const Tensor> g) {
+      "checkpoint", all, {first.output.detach()},
+      [f, inputs, extra = first.captured](std::span<const Tensor> g) {
         check<GradientError>(!grad_enabled(), "checkpoint: has no second derivative");
-        Tensor again;
-        const uint64_t first_again = autograd::next_node_id();
-        const std::vector<Tensor> leaves = fresh_inputs(inputs);
-        {
-          const WithGrad recording;
-          again = f(leaves);
-        }
+        const autograd::Segment again = autograd::apply_on_tape(f, autograd::fresh_leaves(inputs));
         std::vector<Tensor> targets;
-        for (const Tensor& t : leaves)
+        for (const Tensor& t : again.inputs)
           if (t.requires_grad()) targets.push_back(t);
         targets.insert(targets.end(), extra.begin(), extra.end());
-        const std::vector<Tensor> found =
-            sweep({&again, 1}, {g.data(), 1}, &targets, {}, first_again);
+        const std::vector<Tensor> found = autograd::segment_vjp(again, targets, g[0]);
         Gradients gradients;
         size_t k = 0;
-        for (const Tensor& t : leaves)
+        for (const Tensor& t : again.inputs)
           gradients.push_back(t.requires_grad() ? found[k++] : Tensor());
         gradients.insert(gradients.end(), found.begin() + static_cast<int64_t>(k), found.end());
         return gradients;

@@ -24,6 +24,22 @@ struct Node {
 // The id that the next recorded op will get.
 uint64_t next_node_id();
 
+// One application of a function on a tape of its own, which begins at fresh leaves: what checkpoint
+// and implicit gradients are made of.
+struct Segment {
+  uint64_t first_id = 0;         // of the application's nodes; the tape above is not its own
+  std::vector<Tensor> inputs;    // the function's inputs as leaves, needing a gradient as before
+  Tensor output;                 // requires no gradient if nothing that went into it does
+  std::vector<Tensor> captured;  // what else went into it and needs a gradient: parameters, say
+};
+// The inputs' elements as leaves that know nothing of where they came from.
+std::vector<Tensor> fresh_leaves(const std::vector<Tensor>& inputs);
+// Applies f to `leaves` (see fresh_leaves), recording.
+Segment apply_on_tape(const TensorFunction& f, std::vector<Tensor> leaves);
+// cotangent^T d output / d targets, along the segment only. Zeros for a target without influence.
+std::vector<Tensor> segment_vjp(const Segment& segment, const std::vector<Tensor>& targets,
+                                const Tensor& cotangent, BackwardOptions options = {});
+
 // Marks `impl` as output `index` of `node`.
 void attach(Tensor::Impl& impl, std::shared_ptr<Node> node, int index);
 

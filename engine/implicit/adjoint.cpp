@@ -1,0 +1,197 @@
+#include "engine/implicit/adjoint.h"
+
+#include <utility>
+
+#include "engine/autograd_node.h"
+#include "engine/implicit/gmres.h"
+#include "engine/implicit/solve.h"
+#include "engine/ops.h"
+
+namespace stillpoint::implicit {
+namespace {
+
+using autograd::Segment;
+
+// Samples leave an adjoint solve when half of them are done: f is then taped anew for the rest,
+// which costs one more application.
+constexpr double kShare = 0.5;
+
+// One application of f at z, on a tape that begins at z and the inputs; z is inputs[0].
+Segment tape_at(const Map& f, const Tensor& z, const std::vector<Tensor>& inputs) {
+  std::vector<Tensor> all = {z};
+  all.insert(all.end(), inputs.begin(), inputs.end());
+  std::vector<Tensor> leaves = autograd::fresh_leaves(all);
+  leaves[0].set_requires_grad();
+  Segment tape = autograd::apply_on_tape(
+      [&](std::span<const Tensor> in) { return f(in[0], in.subspan(1)); }, std::move(leaves));
+  check_shape(tape.output, z.shape(), "fixed_point", "f(z)");
+  check_like(tape.output, z, "fixed_point", "f(z)");
+  return tape;
+}
+
+// J^T v, of the samples on the tape.
+Tensor transposed(const Segment& tape, const Tensor& v) {
+  return autograd::segment_vjp(tape, {tape.inputs[0]}, v, {.retain_graph = true})[0];
+}
+
+// S_1 = damping g, S_{t+1} = damping (J^T S_t + g) + (1 - damping) S_t.
+Tensor damped_sum(const Segment& tape, const Tensor& g, int steps, double damping) {
+  Tensor u = ops::affine(g, damping);
+  for (int t = 1; t < steps; ++t)
+    u = ops::add(ops::affine(ops::add(transposed(tape, u), g), damping),
+                 ops::affine(u, 1 - damping));
+  return u;
+}
+
+// All that the backward needs. The tape holds the samples whose forward solve was finite.
+struct Backward {
+  Map f;
+  Segment tape;
+  Tensor kept;  // their numbers, if not all
+  int64_t batch = 0;
+  Adjoint adjoint;
+  std::shared_ptr<Report> report;
+
+  Gradients operator()(std::span<const Tensor> g) const;
+  Tensor solve_for(const Tensor& g) const;
+  Tensor solve_exactly(const Exact& exact, const Tensor& g) const;
+  void replace_failures(const Exact& exact, const SolveReport& found, const Tensor& g,
+                        Tensor& u) const;
+  void write_report(SolveReport found) const;
+};
+
+Tensor Backward::solve_exactly(const Exact& exact, const Tensor& g) const {
+  Segment active_tape = tape;
+  Tensor active_g = g;
+  Problem problem{.apply = [&](const Tensor& v) { return transposed(active_tape, v); },
+                  .select =
+                      [&](const Active& active) {
+                        std::vector<Tensor> rows;
+                        for (const Tensor& t : tape.inputs)
+                          rows.push_back(take_rows(t, active.index));
+                        active_tape = tape_at(f, rows[0], {rows.begin() + 1, rows.end()});
+                        active_g = take_rows(g, active.index);
+                      },
+                  .share = kShare};
+  const auto with = [&](const auto& solver) -> Solved {
+    if constexpr (std::is_same_v<std::decay_t<decltype(solver)>, Gmres>) {
+      return solve_gmres(problem, g, solver, exact.stopping);
+    } else {
+      problem.apply = [&](const Tensor& u) {
+        return ops::add(transposed(active_tape, u), active_g);
+      };
+      return solve(problem, g, solver, exact.stopping);
+    }
+  };
+  Solved solved = std::visit(with, exact.solver);
+  replace_failures(exact, solved.report, g, solved.z);
+  write_report(std::move(solved.report));
+  return solved.z;
+}
+
+void Backward::replace_failures(const Exact& exact, const SolveReport& found, const Tensor& g,
+                                Tensor& u) const {
+  std::vector<int32_t> failed;
+  for (size_t k = 0; k < found.samples.size(); ++k) {
+    const Reason reason = found.samples[k].reason;
+    if (reason == Reason::iteration_cap || reason == Reason::non_finite)
+      failed.push_back(static_cast<int32_t>(k));
+  }
+  if (failed.empty() || exact.on_failure == OnFailure::keep_best) return;
+  const SampleReport& first = found.samples[static_cast<size_t>(failed[0])];
+  check<GradientError>(exact.on_failure != OnFailure::error,
+                       "fixed_point: the adjoint solve of {} of {} samples did not converge; the "
+                       "first, sample {}, ended after {} iterations ({}) with residual {}",
+                       failed.size(), found.samples.size(), failed[0], first.iterations(),
+                       name(first.reason), first.residual);
+  const PhantomGradient phantom;
+  const Tensor replacement = exact.on_failure == OnFailure::one_step
+                                 ? g
+                                 : damped_sum(tape, g, phantom.steps, phantom.damping);
+  const Active rows(std::move(failed), g.device());
+  put_rows(take_rows(replacement, rows.index), rows.index, u);
+}
+
+// In the numbering of the whole batch.
+void Backward::write_report(SolveReport found) const {
+  report->adjoint_solves += 1;
+  report->adjoint_unconverged += found.unconverged();
+  if (kept) {
+    std::vector<SampleReport> all(static_cast<size_t>(batch), {.reason = Reason::non_finite});
+    size_t k = 0;
+    for (const int32_t sample : kept.to_vector<int32_t>())
+      all[static_cast<size_t>(sample)] = std::move(found.samples[k++]);
+    found.samples = std::move(all);
+  }
+  report->adjoint = std::move(found);
+}
+
+Tensor Backward::solve_for(const Tensor& g) const {
+  struct Visitor {
+    const Backward& b;
+    const Tensor& g;
+    Tensor operator()(const Exact& o) const { return b.solve_exactly(o, g); }
+    Tensor operator()(const PhantomGradient& o) const {
+      return damped_sum(b.tape, g, o.steps, o.damping);
+    }
+    Tensor operator()(const OneStep&) const { return g; }
+    Tensor operator()(const Neumann& o) const { return damped_sum(b.tape, g, o.terms, 1.0); }
+  };
+  return std::visit(Visitor{*this, g}, adjoint);
+}
+
+Gradients Backward::operator()(std::span<const Tensor> g) const {
+  check<GradientError>(!grad_enabled(), "fixed_point: has no second derivative");
+  const Tensor u = solve_for(kept ? take_rows(g[0], kept) : g[0]);
+  std::vector<Tensor> targets;
+  for (size_t k = 1; k < tape.inputs.size(); ++k)
+    if (tape.inputs[k].requires_grad()) targets.push_back(tape.inputs[k]);
+  targets.insert(targets.end(), tape.captured.begin(), tape.captured.end());
+  const std::vector<Tensor> found = autograd::segment_vjp(tape, targets, u, {.retain_graph = true});
+  Gradients gradients;
+  size_t next = 0;
+  for (size_t k = 1; k < tape.inputs.size(); ++k) {
+    gradients.emplace_back();
+    if (!tape.inputs[k].requires_grad()) continue;
+    gradients.back() = found[next++];
+    if (!kept) continue;
+    Shape shape = gradients.back().shape();
+    shape[0] = batch;
+    Tensor whole = Tensor::zeros(std::move(shape), gradients.back().options());
+    put_rows(gradients.back(), kept, whole);
+    gradients.back() = whole;
+  }
+  gradients.insert(gradients.end(), found.begin() + static_cast<int64_t>(next), found.end());
+  return gradients;
+}
+
+}  // namespace
+
+Tensor record_adjoint(const Map& f, const Tensor& z, std::vector<Tensor> inputs,
+                      const Adjoint& adjoint, const std::shared_ptr<Report>& report) {
+  std::vector<int32_t> finite;
+  for (size_t k = 0; k < report->forward.samples.size(); ++k)
+    if (report->forward.samples[k].reason != Reason::non_finite)
+      finite.push_back(static_cast<int32_t>(k));
+  report->left_out = z.dim(0) - static_cast<int64_t>(finite.size());
+
+  Backward backward{
+      .f = f, .tape = {}, .kept = {}, .batch = z.dim(0), .adjoint = adjoint, .report = report};
+  if (report->left_out == 0) {
+    backward.tape = tape_at(f, z, inputs);
+  } else {
+    const Active rows(std::move(finite), z.device());
+    backward.kept = rows.index;
+    std::vector<Tensor> taken;
+    for (const Tensor& t : inputs) {
+      taken.push_back(take_rows(t, rows.index));
+      if (t.requires_grad()) taken.back().set_requires_grad();
+    }
+    backward.tape = tape_at(f, take_rows(z, rows.index), taken);
+  }
+  const std::vector<Tensor>& captured = backward.tape.captured;
+  inputs.insert(inputs.end(), captured.begin(), captured.end());
+  return record_many("fixed_point", std::move(inputs), {z}, std::move(backward))[0];
+}
+
+}  // namespace stillpoint::implicit

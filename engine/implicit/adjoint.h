@@ -1,0 +1,16 @@
+// The backward of a fixed point. For the files of engine/implicit/ only.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "engine/implicit/fixed_point.h"
+
+namespace stillpoint::implicit {
+
+// z, recorded so that its gradient g becomes u^T df/d(inputs, captured), where u is what `adjoint`
+// makes of g. Applies f once to z, on a tape that lives until the backward.
+Tensor record_adjoint(const Map& f, const Tensor& z, std::vector<Tensor> inputs,
+                      const Adjoint& adjoint, const std::shared_ptr<Report>& report);
+
+}  // namespace stillpoint::implicit

@@ -1,0 +1,97 @@
+// How a fixed point is found and differentiated. Every choice is a type or an enum class;
+// check_options refuses, with values, what contradicts itself.
+#pragma once
+
+#include <cstdint>
+#include <variant>
+
+namespace stillpoint::implicit {
+
+// ---- solvers of z = f(z) -----------------------------------------------------------------------
+
+// z + step (f(z) - z): plain iteration with step 1.
+struct Damped {
+  double step = 1.0;
+};
+
+// Combines the last `memory` differences so that the linear model's residual is least
+// (kernels/anderson/anderson.h). The ridge is relative to the diagonal of the Gram matrix of
+// differences scaled to length 1; a larger one trusts the history less.
+struct Anderson {
+  int memory = 5;
+  double mixing = 1.0;
+  double ridge = 1e-6;
+};
+
+// Limited-memory Broyden (kernels/broyden_update/broyden_update.h); starts again when `memory`
+// steps are held.
+struct Broyden {
+  int memory = 16;
+};
+
+using Solver = std::variant<Damped, Anderson, Broyden>;
+
+// ---- when to stop ------------------------------------------------------------------------------
+
+// What is compared with the tolerance, per sample, Euclidean norms: |f(z) - z| / |f(z)|, or |f(z) -
+// z|. A fixed point at 0 needs the absolute one.
+enum class Residual : uint8_t { relative, absolute };
+
+struct Stopping {
+  double tolerance = 1e-4;
+  int max_iterations = 64;  // evaluations of f per sample
+  Residual residual = Residual::relative;
+  // Iterations between looks at which samples are done and leave. A sample that is done stops
+  // there and then whatever this is; but until the next look its rows are still evaluated. On CUDA
+  // a look waits for the device.
+  int look_every = 1;
+};
+
+// ---- gradients ---------------------------------------------------------------------------------
+
+// Restarted GMRES for u = J^T u + g: `restart` basis vectors are held.
+struct Gmres {
+  int restart = 20;
+};
+using AdjointSolver = std::variant<Damped, Anderson, Broyden, Gmres>;
+
+// What becomes of samples whose adjoint solve did not converge; the report counts them in any case.
+enum class OnFailure : uint8_t {
+  keep_best,  // the best iterate of u
+  one_step,   // u = g
+  phantom,    // as PhantomGradient{} has it
+  error       // GradientError
+};
+
+// The gradient by the implicit function theorem: u = J^T u + g is solved to its own tolerance.
+struct Exact {
+  AdjointSolver solver = Anderson{};
+  Stopping stopping = {.tolerance = 1e-5, .max_iterations = 64};
+  OnFailure on_failure = OnFailure::keep_best;
+};
+
+// Approximations that solve nothing. Geng et al., "On training implicit models", NeurIPS 2021:
+// u = damping sum_{i < steps} (damping J^T + (1 - damping) I)^i g.
+struct PhantomGradient {
+  int steps = 5;
+  double damping = 0.5;
+};
+// u = g: Fung et al., "JFB: Jacobian-free backpropagation for implicit networks", AAAI 2022.
+struct OneStep {};
+// u = sum_{i < terms} (J^T)^i g.
+struct Neumann {
+  int terms = 5;
+};
+
+using Adjoint = std::variant<Exact, PhantomGradient, OneStep, Neumann>;
+
+struct FixedPointOptions {
+  Solver solver = Anderson{};
+  Stopping forward = {};
+  Adjoint adjoint = Exact{};
+};
+
+// Throws OptionError, naming the option, its value and what was wanted.
+void check_options(const FixedPointOptions& options);
+
+}  // namespace stillpoint::implicit

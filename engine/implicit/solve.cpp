@@ -1,0 +1,131 @@
+#include "engine/implicit/solve.h"
+
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <utility>
+
+#include "engine/autograd.h"
+
+namespace stillpoint::implicit {
+namespace {
+
+std::unique_ptr<Stepper> make_stepper(const Solver& solver, const Tensor& z0) {
+  struct Make {
+    const Tensor& z0;
+    std::unique_ptr<Stepper> operator()(const Damped& o) const {
+      return std::make_unique<DampedStepper>(o);
+    }
+    std::unique_ptr<Stepper> operator()(const Anderson& o) const {
+      return std::make_unique<AndersonStepper>(o, z0);
+    }
+    std::unique_ptr<Stepper> operator()(const Broyden& o) const {
+      return std::make_unique<BroydenStepper>(o, z0);
+    }
+  };
+  return std::visit(Make{z0}, solver);
+}
+
+double epsilon_of(DType dtype) {
+  return dtype == DType::f64 ? std::numeric_limits<double>::epsilon()
+                             : static_cast<double>(std::numeric_limits<float>::epsilon());
+}
+
+}  // namespace
+
+Recorder::Recorder(int64_t batch, const Stopping& stopping)
+    : stopping_(stopping), done_(static_cast<size_t>(batch), false) {
+  report_.samples.resize(static_cast<size_t>(batch));
+}
+
+void Recorder::count_evaluation(const Active& active) {
+  report_.evaluations += 1;
+  report_.rows_evaluated += active.size();
+}
+
+// The rule of kernels/solver_check, on the same doubles.
+void Recorder::add(int32_t sample, double residual) {
+  const auto at = static_cast<size_t>(sample);
+  if (done_[at]) return;
+  SampleReport& s = report_.samples[at];
+  s.trace.push_back(residual);
+  if (!std::isfinite(residual)) s.reason = Reason::non_finite;
+  if (residual <= stopping_.tolerance) s.reason = Reason::converged;
+  done_[at] = s.reason != Reason::iteration_cap;
+}
+
+void Recorder::estimate(int32_t sample, double residual) {
+  if (!done(sample)) report_.samples[static_cast<size_t>(sample)].trace.push_back(residual);
+}
+
+std::vector<int32_t> Recorder::running(const Active& active) const {
+  std::vector<int32_t> left;
+  for (const int32_t sample : active.samples)
+    if (!done(sample)) left.push_back(sample);
+  return left;
+}
+
+SolveReport Recorder::finish(const std::vector<double>& best, const std::vector<double>& scale,
+                             DType dtype) && {
+  const double epsilon = epsilon_of(dtype);
+  for (size_t k = 0; k < report_.samples.size(); ++k) {
+    SampleReport& s = report_.samples[k];
+    s.residual = best[k];
+    const double unit = stopping_.residual == Residual::relative ? epsilon : epsilon * scale[k];
+    if (s.reason == Reason::iteration_cap && stopping_.tolerance < unit && s.residual <= 64 * unit)
+      s.reason = Reason::below_precision;
+  }
+  return std::move(report_);
+}
+
+Tensor positions(const std::vector<int32_t>& samples, const Active& active, Device device) {
+  std::vector<int32_t> rows;
+  for (size_t r = 0; r < active.samples.size() && rows.size() < samples.size(); ++r)
+    if (active.samples[r] == samples[rows.size()]) rows.push_back(static_cast<int32_t>(r));
+  return Tensor::from(rows, {static_cast<int64_t>(rows.size())}).to(device);
+}
+
+Solved solve(const Problem& problem, const Tensor& z0, const Solver& solver,
+             const Stopping& stopping) {
+  const NoGrad quiet;
+  const int64_t batch = z0.dim(0);
+  const int look_every = stopping.look_every;
+  Active active = all_of(batch, z0.device());
+  Progress progress(z0, stopping);
+  Recorder recorder(batch, stopping);
+  const std::unique_ptr<Stepper> stepper = make_stepper(solver, z0);
+
+  Tensor z = z0.detach();
+  int unseen = 0;  // checks since the last look
+  for (int k = 1; active.size() > 0; ++k) {
+    const Tensor fz = problem.apply(z).detach();
+    check_shape(fz, z.shape(), "fixed_point", "f(z)");
+    check_like(fz, z, "fixed_point", "f(z)");
+    recorder.count_evaluation(active);
+    progress.check(z, fz, active);
+    ++unseen;
+    const bool last = k == stopping.max_iterations;
+    std::vector<int32_t> running = active.samples;
+    if (last || k % look_every == 0) {
+      const std::vector<double> residuals = progress.residuals();
+      for (int slot = 0; slot < unseen; ++slot)
+        for (const int32_t sample : active.samples)
+          recorder.add(sample, residuals[static_cast<size_t>(slot * batch + sample)]);
+      unseen = 0;
+      running = recorder.running(active);
+      if (last || running.empty()) break;
+    }
+    z = stepper->step(z, fz, active, progress.status());
+    const auto left = static_cast<double>(running.size()),
+               rows = static_cast<double>(active.size());
+    if (left < rows && left <= problem.share * rows) {
+      z = take_rows(z, positions(running, active, z.device()));
+      active = Active(std::move(running), z.device());
+      problem.select(active);
+    }
+  }
+  return {progress.best(), std::move(recorder).finish(progress.best_residuals(),
+                                                      progress.best_scales(), z0.dtype())};
+}
+
+}  // namespace stillpoint::implicit

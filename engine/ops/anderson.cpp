@@ -1,0 +1,45 @@
+#include "kernels/anderson/anderson.h"
+
+#include "engine/dispatch.h"
+#include "engine/implicit/solver_state.h"
+#include "kernels/anderson/anderson_reference.h"
+
+namespace stillpoint::implicit {
+
+AndersonStepper::AndersonStepper(const Anderson& options, const Tensor& z0) : options_(options) {
+  Shape history = z0.shape();
+  history.insert(history.begin() + 1, options.memory);
+  z_before_ = Tensor::empty(z0.shape(), z0.options());
+  g_before_ = Tensor::empty(z0.shape(), z0.options());
+  dz_ = Tensor::empty(history, z0.options());
+  dg_ = Tensor::empty(history, z0.options());
+  gram_ = Doubles(z0.dim(0) * options.memory * options.memory, z0.device(), 0.0);
+}
+
+Tensor AndersonStepper::step(const Tensor& z, const Tensor& fz, const Active& active,
+                             const Tensor& status) {
+  Tensor next = Tensor::empty(z.shape(), z.options());
+  const int64_t rows = active.size();
+  STILLPOINT_DISPATCH(anderson, z, ([&]<class T>() {
+                        return kernels::AndersonArgs<T>{.z = z.data<T>(),
+                                                        .fz = fz.data<T>(),
+                                                        .index = active.index.data<int32_t>(),
+                                                        .status = status.data<int32_t>(),
+                                                        .z_before = z_before_.mutable_data<T>(),
+                                                        .g_before = g_before_.mutable_data<T>(),
+                                                        .dz = dz_.mutable_data<T>(),
+                                                        .dg = dg_.mutable_data<T>(),
+                                                        .gram = gram_.data(),
+                                                        .next = next.mutable_data<T>(),
+                                                        .rows = rows,
+                                                        .n = rows == 0 ? 0 : z.numel() / rows,
+                                                        .step = step_,
+                                                        .memory = options_.memory,
+                                                        .mixing = options_.mixing,
+                                                        .ridge = options_.ridge};
+                      }));
+  ++step_;
+  return next;
+}
+
+}  // namespace stillpoint::implicit

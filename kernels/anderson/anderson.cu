@@ -1,0 +1,97 @@
+// anderson on CUDA: a block per row, all of a step in one launch. Its first warp solves the small
+// system. A thread reads in every pass the elements that it wrote itself in the first.
+#include "kernels/anderson/anderson_solve.h"
+#include "kernels/common/launch.h"
+#include "kernels/common/reduce.cuh"
+#include "kernels/solver_check/solver_check.h"
+
+namespace stillpoint::kernels::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+// Differences and residual of one row.
+__device__ void update_history(const AndersonArgs<float>& args, int64_t r, int64_t b, int slot) {
+  const int64_t n = args.n, at = (b * args.memory + slot) * n;
+  for (int64_t k = threadIdx.x; k < n; k += kThreads) {
+    const float z = args.z[r * n + k], g = args.fz[r * n + k] - z;
+    if (args.step > 0) {
+      args.dz[at + k] = z - args.z_before[b * n + k];
+      args.dg[at + k] = g - args.g_before[b * n + k];
+    }
+    args.z_before[b * n + k] = z;
+    args.g_before[b * n + k] = g;
+  }
+}
+
+// Row `slot` of the Gram matrix, and gamma's right side.
+__device__ void update_gram(const AndersonArgs<float>& args, int64_t b, int slot, int columns,
+                            double* gamma) {
+  const int64_t n = args.n, m = args.memory;
+  const float* history = args.dg + b * m * n;
+  const float* newest = history + slot * n;
+  const float* g = args.g_before + b * n;
+  double* gram = args.gram + b * m * m;
+  for (int j = 0; j < columns; ++j) {
+    double with_newest = 0, with_g = 0;
+    for (int64_t k = threadIdx.x; k < n; k += kThreads) {
+      const double x = history[j * n + k];
+      with_newest = fma(x, static_cast<double>(newest[k]), with_newest);
+      with_g = fma(x, static_cast<double>(g[k]), with_g);
+    }
+    with_newest = block_sum(with_newest);
+    with_g = block_sum(with_g);
+    if (threadIdx.x == 0) {
+      gram[j * m + slot] = gram[slot * m + j] = with_newest;
+      gamma[j] = with_g;
+    }
+  }
+}
+
+__device__ void mix(const AndersonArgs<float>& args, int64_t r, int64_t b, int columns,
+                    const double* gamma) {
+  const int64_t n = args.n, first = b * args.memory * n;
+  const auto mixing = static_cast<float>(args.mixing);
+  for (int64_t k = threadIdx.x; k < n; k += kThreads) {
+    float sum = fmaf(mixing, args.g_before[b * n + k], args.z[r * n + k]);
+    for (int j = 0; j < columns; ++j) {
+      const int64_t at = first + j * n + k;
+      sum = fmaf(-static_cast<float>(gamma[j]), fmaf(mixing, args.dg[at], args.dz[at]), sum);
+    }
+    args.next[r * n + k] = sum;
+  }
+}
+
+__global__ void __launch_bounds__(kThreads) step_kernel(AndersonArgs<float> args) {
+  STILLPOINT_SHARED(double[kAndersonMemory], gamma);
+  STILLPOINT_SHARED(double[anderson_scratch(kAndersonMemory)], scratch);
+  const int columns = anderson_columns(args.step, args.memory);
+  const int slot = columns > 0 ? anderson_slot(args.step, args.memory) : 0;
+  for (int64_t r = blockIdx.x; r < args.rows; r += gridDim.x) {
+    const int64_t b = args.index[r];
+    if (args.status[b] != kSolverRunning) {
+      for (int64_t k = threadIdx.x; k < args.n; k += kThreads)
+        args.next[r * args.n + k] = args.z[r * args.n + k];
+      continue;
+    }
+    update_history(args, r, b, slot);
+    update_gram(args, b, slot, columns, gamma);
+    __syncthreads();
+    if (threadIdx.x < kWarpSize)
+      anderson_solve(args.gram + b * args.memory * args.memory, args.memory, columns, args.ridge,
+                     gamma, scratch, static_cast<int>(threadIdx.x), kWarpSize,
+                     [] { __syncwarp(); });
+    __syncthreads();
+    mix(args, r, b, columns, gamma);
+    __syncthreads();  // gamma has been read
+  }
+}
+
+}  // namespace
+
+Status anderson(const AndersonArgs<float>& args, Stream stream) {
+  if (args.rows == 0 || args.n == 0) return {};
+  return launch(step_kernel, blocks_for(args.rows, 1), kThreads, 0, stream, args);
+}
+
+}  // namespace stillpoint::kernels::cuda

@@ -1,0 +1,59 @@
+// anderson: one step of Anderson acceleration for every row of z and fz = f(z). Row r belongs to
+// sample b = index[r]; with g = fz - z the residual and dz, dg the differences of the last
+// iterates and residuals, of which `memory` are kept,
+//
+//   gamma = argmin |g - sum_j gamma_j dg_j|^2 + ridge sum_j gamma_j^2 |dg_j|^2
+//   next  = z + mixing g - sum_j gamma_j (dz_j + mixing dg_j)
+//
+// Anderson 1965; in this form ("type II", differences) Walker, Ni: "Anderson acceleration for
+// fixed-point iterations", SIAM J. Numer. Anal. 49, 2011, equation 2.2. The least squares are
+// solved by their normal equations, every dg_j scaled to length 1 first, so that the ridge is
+// relative to the diagonal and says the same for residuals of any size: what is nearly parallel to
+// the rest gets little weight, and none if its pivot falls below kAndersonPivot. A history without
+// information (a sample that does not move) thus gives gamma = 0, the damped step.
+//
+// Differences and next are formed in T, inner products (the Gram matrix) and the solve in double.
+// `step` counts calls from 0; call s stores its difference in slot (s - 1) % memory. A sample whose
+// status is not kSolverRunning keeps its state, and next is z. A row is one thread's work on the
+// CPU and one block's on CUDA, so results are the same bits for any thread count. next may be z;
+// nothing else may alias.
+//
+// Cost per element with m differences: 8 m + 6 flops, and 16 m + 40 bytes.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/common/status.h"
+#include "kernels/common/stream.h"
+
+namespace stillpoint::kernels {
+
+constexpr int kAndersonMemory = 32;  // the most: a lane of a warp each
+constexpr double kAndersonPivot = 1e-12;
+
+template <class T>
+struct AndersonArgs {
+  const T* z;             // [rows, n]
+  const T* fz;            // [rows, n]
+  const int32_t* index;   // [rows], in [0, batch)
+  const int32_t* status;  // [batch]
+  T* z_before;            // [batch, n]
+  T* g_before;            // [batch, n]
+  T* dz;                  // [batch, memory, n]
+  T* dg;                  // [batch, memory, n]
+  double* gram;           // [batch, memory, memory]
+  T* next;                // [rows, n]
+  int64_t rows, n, step;
+  int memory;  // 1 to kAndersonMemory
+  double mixing, ridge;
+};
+
+namespace cpu {
+void anderson(const AndersonArgs<float>& args);
+}  // namespace cpu
+
+namespace cuda {
+Status anderson(const AndersonArgs<float>& args, Stream stream);
+}  // namespace cuda
+
+}  // namespace stillpoint::kernels

@@ -1,0 +1,87 @@
+// anderson on the CPU: three passes over a row. The inner products are summed in double by hand;
+// the other two passes are loops that any compiler vectorises.
+#include "kernels/anderson/anderson.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/anderson/anderson_cpu.cpp"
+#include <hwy/foreach_target.h>  // IWYU pragma: keep
+#include <hwy/highway.h>
+
+#include <algorithm>
+
+#include "kernels/anderson/anderson_solve.h"
+#include "kernels/common/parallel.h"
+#include "kernels/common/row_sums-inl.h"
+#include "kernels/solver_check/solver_check.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace stillpoint::kernels::cpu::HWY_NAMESPACE {
+namespace {
+
+using namespace kernels::HWY_NAMESPACE;  // sums of rows
+
+void step_row(const AndersonArgs<float>& args, int64_t r) {
+  const int64_t b = args.index[r], n = args.n;
+  const int m = args.memory, columns = anderson_columns(args.step, m);
+  const int slot = columns > 0 ? anderson_slot(args.step, m) : 0;
+  const float* z = args.z + r * n;
+  const float* fz = args.fz + r * n;
+  float* next = args.next + r * n;
+  if (args.status[b] != kSolverRunning) {
+    if (next != z) std::copy_n(z, n, next);
+    return;
+  }
+  float* z_before = args.z_before + b * n;
+  float* g = args.g_before + b * n;
+  float* dz = args.dz + b * m * n;
+  float* dg = args.dg + b * m * n;
+  float* dz_slot = dz + slot * n;
+  float* dg_slot = dg + slot * n;
+  for (int64_t k = 0; k < n; ++k) {
+    const float fresh = fz[k] - z[k];
+    if (columns > 0) {
+      dz_slot[k] = z[k] - z_before[k];
+      dg_slot[k] = fresh - g[k];
+    }
+    z_before[k] = z[k];
+    g[k] = fresh;
+  }
+  double gamma[kAndersonMemory], scratch[anderson_scratch(kAndersonMemory)];
+  double* gram = args.gram + b * m * m;
+  for (int j = 0; j < columns; ++j) {
+    gram[j * m + slot] = gram[slot * m + j] = dot_in_double(dg + j * n, dg_slot, n);
+    gamma[j] = dot_in_double(dg + j * n, g, n);
+  }
+  anderson_solve(gram, m, columns, args.ridge, gamma, scratch, 0, 1, [] {});
+  const auto mixing = static_cast<float>(args.mixing);
+  for (int64_t k = 0; k < n; ++k) next[k] = z[k] + mixing * g[k];
+  for (int j = 0; j < columns; ++j) {
+    const auto weight = static_cast<float>(gamma[j]);
+    const float* dz_j = dz + j * n;
+    const float* dg_j = dg + j * n;
+    for (int64_t k = 0; k < n; ++k) next[k] -= weight * (dz_j[k] + mixing * dg_j[k]);
+  }
+}
+
+}  // namespace
+}  // namespace stillpoint::kernels::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace stillpoint::kernels::cpu {
+namespace {
+
+HWY_EXPORT(step_row);
+
+}  // namespace
+
+void anderson(const AndersonArgs<float>& args) {
+  // 4096 elements of each of the history's vectors, about 10 us.
+  const int64_t grain = std::max<int64_t>(1, 4096 / std::max<int64_t>(1, args.n));
+  parallel_for(args.rows, grain, [&](int64_t first, int64_t last) {
+    for (int64_t r = first; r < last; ++r) HWY_DYNAMIC_DISPATCH(step_row)(args, r);
+  });
+}
+
+}  // namespace stillpoint::kernels::cpu
+#endif  // HWY_ONCE

@@ -1,0 +1,60 @@
+// anderson by its formula. In double it is the truth that the tests hold the backends to.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels/anderson/anderson_solve.h"
+#include "kernels/solver_check/solver_check.h"
+
+namespace stillpoint::kernels::reference {
+
+template <class T>
+void anderson(const AndersonArgs<T>& args) {
+  const int64_t n = args.n;
+  const int m = args.memory, columns = anderson_columns(args.step, m);
+  const auto dot = [n](const T* x, const T* y) {
+    double sum = 0;
+    for (int64_t k = 0; k < n; ++k) sum += static_cast<double>(x[k]) * static_cast<double>(y[k]);
+    return sum;
+  };
+  for (int64_t r = 0; r < args.rows; ++r) {
+    const int64_t b = args.index[r];
+    const T *z = args.z + r * n, *fz = args.fz + r * n;
+    T* next = args.next + r * n;
+    if (args.status[b] != kSolverRunning) {
+      for (int64_t k = 0; k < n; ++k) next[k] = z[k];
+      continue;
+    }
+    T *z_before = args.z_before + b * n, *g = args.g_before + b * n;
+    T *dz = args.dz + b * m * n, *dg = args.dg + b * m * n;
+    double* gram = args.gram + b * m * m;
+    const int slot = columns > 0 ? anderson_slot(args.step, m) : 0;
+    for (int64_t k = 0; k < n; ++k) {
+      const T fresh = fz[k] - z[k];
+      if (columns > 0) {
+        dz[slot * n + k] = z[k] - z_before[k];
+        dg[slot * n + k] = fresh - g[k];
+      }
+      z_before[k] = z[k];
+      g[k] = fresh;
+    }
+    std::vector<double> gamma(static_cast<size_t>(columns)),
+        scratch(static_cast<size_t>(anderson_scratch(columns)));
+    for (int j = 0; j < columns; ++j) {
+      gram[j * m + slot] = gram[slot * m + j] = dot(dg + j * n, dg + slot * n);
+      gamma[static_cast<size_t>(j)] = dot(dg + j * n, g);
+    }
+    anderson_solve(gram, m, columns, args.ridge, gamma.data(), scratch.data(), 0, 1, [] {});
+    for (int64_t k = 0; k < n; ++k) {
+      const T mixing = static_cast<T>(args.mixing);
+      T sum = z[k] + mixing * g[k];
+      for (int j = 0; j < columns; ++j)
+        sum -= static_cast<T>(gamma[static_cast<size_t>(j)]) *
+               (dz[j * n + k] + mixing * dg[j * n + k]);
+      next[k] = sum;
+    }
+  }
+}
+
+}  // namespace stillpoint::kernels::reference

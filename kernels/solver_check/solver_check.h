@@ -1,0 +1,53 @@
+// solver_check: how far each sample of a batch is from its fixed point, and whether it is done. Row
+// r of z and fz = f(z) belongs to sample b = index[r]. While status[b] is kSolverRunning:
+//
+//   s = |fz[r]|        e = |fz[r] - z[r]|, divided by s if `relative` (0 where e is 0)
+//   residual[b] = e
+//   if e < best_residual[b]:   best_residual[b] = e, best_scale[b] = s, best[b] = z[r]
+//   status[b] = kSolverNotFinite if e is NaN or infinite, else kSolverConverged if e <= tolerance
+//
+// Norms are Euclidean. A sample that is not running is left as it is; its residual becomes NaN, so
+// that a trace can tell. best_residual starts at infinity.
+//
+// Differences and sums are formed in double. A row is one thread's work on the CPU and one block's
+// on CUDA, so results are the same bits for any thread count. Rows name different samples; nothing
+// may alias. Squares that overflow a double count as not finite.
+//
+// Cost per element: 5 flops, 8 bytes; 16 where the row is the best so far.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/common/status.h"
+#include "kernels/common/stream.h"
+
+namespace stillpoint::kernels {
+
+constexpr int32_t kSolverRunning = 0;
+constexpr int32_t kSolverConverged = 1;
+constexpr int32_t kSolverNotFinite = 2;
+
+template <class T>
+struct SolverCheckArgs {
+  const T* z;             // [rows, n]
+  const T* fz;            // [rows, n]
+  const int32_t* index;   // [rows], in [0, batch)
+  T* best;                // [batch, n]
+  double* residual;       // [batch]
+  double* best_residual;  // [batch]
+  double* best_scale;     // [batch]
+  int32_t* status;        // [batch]
+  int64_t rows, n;
+  double tolerance;
+  bool relative;
+};
+
+namespace cpu {
+void solver_check(const SolverCheckArgs<float>& args);
+}  // namespace cpu
+
+namespace cuda {
+Status solver_check(const SolverCheckArgs<float>& args, Stream stream);
+}  // namespace cuda
+
+}  // namespace stillpoint::kernels
