@@ -177,9 +177,20 @@ std::vector<Tensor> fresh_leaves(const std::vector<Tensor>& inputs) {
   return fresh;
 }
 
-Segment apply_on_tape(const TensorFunction& f, std::vector<Tensor> leaves) {
+Segment apply_on_tape(const TensorFunction& f, std::vector<Tensor> leaves, Captured mode) {
   const WithGrad recording;
-  Segment s{.first_id = next_node_id(), .inputs = std::move(leaves), .output = {}, .captured = {}};
+  Segment s{.first_id = mode == Captured::constant ? skip_node_id() : next_node_id(),
+            .mode = mode,
+            .inputs = std::move(leaves),
+            .output = {},
+            .captured = {}};
+  if (mode == Captured::constant) {
+    for (Tensor& t : s.inputs)
+      if (t.requires_grad()) t.set_requires_grad();  // younger than all that was there
+    const OnlySince only(s.first_id);
+    s.output = f(s.inputs);
+    return s;
+  }
   s.output = f(s.inputs);
 
   // What f captured: every input of its nodes, or its result, that was made before it ran, besides
@@ -199,6 +210,8 @@ Segment apply_on_tape(const TensorFunction& f, std::vector<Tensor> leaves) {
 
 std::vector<Tensor> segment_vjp(const Segment& segment, const std::vector<Tensor>& targets,
                                 const Tensor& cotangent, BackwardOptions options) {
+  std::optional<OnlySince> only;
+  if (segment.mode == Captured::constant) only.emplace(segment.first_id);
   return sweep({&segment.output, 1}, {&cotangent, 1}, &targets, options, segment.first_id);
 }
 

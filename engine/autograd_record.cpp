@@ -11,6 +11,7 @@ namespace {
 
 thread_local bool recording = true;
 std::atomic<uint64_t> node_counter{1};
+thread_local uint64_t gradients_since = 0;
 
 }  // namespace
 
@@ -37,6 +38,11 @@ Node::~Node() {
 }
 
 uint64_t next_node_id() { return node_counter.load(); }
+
+uint64_t requires_grad_since() { return gradients_since; }
+OnlySince::OnlySince(uint64_t first_id) : before_(std::exchange(gradients_since, first_id)) {}
+OnlySince::~OnlySince() { gradients_since = before_; }
+uint64_t skip_node_id() { return node_counter.fetch_add(1) + 1; }
 
 void attach(Tensor::Impl& impl, std::shared_ptr<Node> node, int index) {
   impl.node = std::move(node);

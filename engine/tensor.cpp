@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstring>
 
+#include "engine/autograd_node.h"
 #include "engine/cuda/runtime.h"
 #include "engine/tensor_impl.h"
 
@@ -204,7 +205,10 @@ void Tensor::fill(double value) {
 // ---- autograd ----------------------------------------------------------------------------------
 
 bool Tensor::requires_grad() const {
-  return defined() && (impl_->leaf_requires_grad || impl_->node != nullptr);
+  if (!defined()) return false;
+  const uint64_t since = autograd::requires_grad_since();
+  return impl_->node ? impl_->node->id >= since
+                     : impl_->leaf_requires_grad && impl_->leaf_since >= since;
 }
 Tensor& Tensor::set_requires_grad(bool value) {
   check<GradientError>(defined(), "tensor: an undefined tensor has no gradient");
@@ -212,6 +216,7 @@ Tensor& Tensor::set_requires_grad(bool value) {
                        "tensor: requires_grad can be set on leaves only; use detach() first");
   check<GradientError>(dtype() != DType::i32, "tensor: int32 tensors have no gradient");
   impl_->leaf_requires_grad = value;
+  impl_->leaf_since = autograd::next_node_id();
   return *this;
 }
 Tensor Tensor::grad() const {

@@ -17,6 +17,7 @@ struct Tensor::Impl {
   TensorOptions options;
 
   bool leaf_requires_grad = false;
+  uint64_t leaf_since = 0;               // what next_node_id() was when that was set
   Tensor gradient;                       // leaves only
   std::shared_ptr<autograd::Node> node;  // the recorded op that made this tensor, if any
   int node_output = 0;                   // which of its outputs this is

@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "engine/autograd_node.h"
+#include "engine/implicit/application.h"
 #include "engine/implicit/gmres.h"
 #include "engine/implicit/solve.h"
 #include "engine/ops.h"
@@ -10,35 +10,15 @@
 namespace stillpoint::implicit {
 namespace {
 
-using autograd::Segment;
-
-// Samples leave an adjoint solve when half of them are done: f is then taped anew for the rest,
-// which costs one more application.
+// Samples leave an adjoint solve when half of them are done: the Jacobian is then taken anew for
+// the rest, which costs an application of f.
 constexpr double kShare = 0.5;
 
-// One application of f at z, on a tape that begins at z and the inputs; z is inputs[0].
-Segment tape_at(const Map& f, const Tensor& z, const std::vector<Tensor>& inputs) {
-  std::vector<Tensor> all = {z};
-  all.insert(all.end(), inputs.begin(), inputs.end());
-  std::vector<Tensor> leaves = autograd::fresh_leaves(all);
-  leaves[0].set_requires_grad();
-  Segment tape = autograd::apply_on_tape(
-      [&](std::span<const Tensor> in) { return f(in[0], in.subspan(1)); }, std::move(leaves));
-  check_shape(tape.output, z.shape(), "fixed_point", "f(z)");
-  check_like(tape.output, z, "fixed_point", "f(z)");
-  return tape;
-}
-
-// J^T v, of the samples on the tape.
-Tensor transposed(const Segment& tape, const Tensor& v) {
-  return autograd::segment_vjp(tape, {tape.inputs[0]}, v, {.retain_graph = true})[0];
-}
-
 // S_1 = damping g, S_{t+1} = damping (J^T S_t + g) + (1 - damping) S_t.
-Tensor damped_sum(const Segment& tape, const Tensor& g, int steps, double damping) {
+Tensor damped_sum(const Segment& jacobian, const Tensor& g, int steps, double damping) {
   Tensor u = ops::affine(g, damping);
   for (int t = 1; t < steps; ++t)
-    u = ops::add(ops::affine(ops::add(transposed(tape, u), g), damping),
+    u = ops::add(ops::affine(ops::add(transposed(jacobian, u), g), damping),
                  ops::affine(u, 1 - damping));
   return u;
 }
@@ -53,6 +33,9 @@ struct Backward {
   std::shared_ptr<Report> report;
 
   Gradients operator()(std::span<const Tensor> g) const;
+  // The Jacobian at the rows of `index`, or at all: one more application of f, which is dropped
+  // when the solve is over. A product on the tape itself would form every parameter's gradient too.
+  Segment jacobian(const Tensor& index = {}) const;
   Tensor solve_for(const Tensor& g) const;
   Tensor solve_exactly(const Exact& exact, const Tensor& g) const;
   void replace_failures(const Exact& exact, const SolveReport& found, const Tensor& g,
@@ -60,16 +43,19 @@ struct Backward {
   void write_report(SolveReport found) const;
 };
 
+Segment Backward::jacobian(const Tensor& index) const {
+  std::vector<Tensor> rows;
+  for (const Tensor& t : tape.inputs) rows.push_back(index ? take_rows(t, index) : t);
+  return jacobian_at(f, rows[0], {rows.begin() + 1, rows.end()});
+}
+
 Tensor Backward::solve_exactly(const Exact& exact, const Tensor& g) const {
-  Segment active_tape = tape;
+  Segment active_jacobian = jacobian();
   Tensor active_g = g;
-  Problem problem{.apply = [&](const Tensor& v) { return transposed(active_tape, v); },
+  Problem problem{.apply = [&](const Tensor& v) { return transposed(active_jacobian, v); },
                   .select =
                       [&](const Active& active) {
-                        std::vector<Tensor> rows;
-                        for (const Tensor& t : tape.inputs)
-                          rows.push_back(take_rows(t, active.index));
-                        active_tape = tape_at(f, rows[0], {rows.begin() + 1, rows.end()});
+                        active_jacobian = jacobian(active.index);
                         active_g = take_rows(g, active.index);
                       },
                   .share = kShare};
@@ -78,7 +64,7 @@ Tensor Backward::solve_exactly(const Exact& exact, const Tensor& g) const {
       return solve_gmres(problem, g, solver, exact.stopping);
     } else {
       problem.apply = [&](const Tensor& u) {
-        return ops::add(transposed(active_tape, u), active_g);
+        return ops::add(transposed(active_jacobian, u), active_g);
       };
       return solve(problem, g, solver, exact.stopping);
     }
@@ -107,7 +93,7 @@ void Backward::replace_failures(const Exact& exact, const SolveReport& found, co
   const PhantomGradient phantom;
   const Tensor replacement = exact.on_failure == OnFailure::one_step
                                  ? g
-                                 : damped_sum(tape, g, phantom.steps, phantom.damping);
+                                 : damped_sum(jacobian(), g, phantom.steps, phantom.damping);
   const Active rows(std::move(failed), g.device());
   put_rows(take_rows(replacement, rows.index), rows.index, u);
 }
@@ -132,10 +118,10 @@ Tensor Backward::solve_for(const Tensor& g) const {
     const Tensor& g;
     Tensor operator()(const Exact& o) const { return b.solve_exactly(o, g); }
     Tensor operator()(const PhantomGradient& o) const {
-      return damped_sum(b.tape, g, o.steps, o.damping);
+      return damped_sum(b.jacobian(), g, o.steps, o.damping);
     }
     Tensor operator()(const OneStep&) const { return g; }
-    Tensor operator()(const Neumann& o) const { return damped_sum(b.tape, g, o.terms, 1.0); }
+    Tensor operator()(const Neumann& o) const { return damped_sum(b.jacobian(), g, o.terms, 1.0); }
   };
   return std::visit(Visitor{*this, g}, adjoint);
 }
@@ -178,7 +164,7 @@ Tensor record_adjoint(const Map& f, const Tensor& z, std::vector<Tensor> inputs,
   Backward backward{
       .f = f, .tape = {}, .kept = {}, .batch = z.dim(0), .adjoint = adjoint, .report = report};
   if (report->left_out == 0) {
-    backward.tape = tape_at(f, z, inputs);
+    backward.tape = application_at(f, z, inputs);
   } else {
     const Active rows(std::move(finite), z.device());
     backward.kept = rows.index;
@@ -187,7 +173,7 @@ Tensor record_adjoint(const Map& f, const Tensor& z, std::vector<Tensor> inputs,
       taken.push_back(take_rows(t, rows.index));
       if (t.requires_grad()) taken.back().set_requires_grad();
     }
-    backward.tape = tape_at(f, take_rows(z, rows.index), taken);
+    backward.tape = application_at(f, take_rows(z, rows.index), taken);
   }
   const std::vector<Tensor>& captured = backward.tape.captured;
   inputs.insert(inputs.end(), captured.begin(), captured.end());

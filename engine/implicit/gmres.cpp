@@ -138,8 +138,8 @@ Solved solve_gmres(const Problem& transposed, const Tensor& g, const Gmres& opti
     for (const LeastSquares& s : systems) y.push_back(s.solution());
     u = ops::add(u, basis.combine(y));
   }
-  return {progress.best(),
-          std::move(recorder).finish(progress.best_residuals(), progress.best_scales(), g.dtype())};
+  return {progress.best(), std::move(recorder).finish(progress.best_differences(),
+                                                      progress.best_scales(), g.dtype())};
 }
 
 }  // namespace stillpoint::implicit

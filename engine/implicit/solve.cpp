@@ -70,8 +70,9 @@ SolveReport Recorder::finish(const std::vector<double>& best, const std::vector<
   const double epsilon = epsilon_of(dtype);
   for (size_t k = 0; k < report_.samples.size(); ++k) {
     SampleReport& s = report_.samples[k];
-    s.residual = best[k];
-    const double unit = stopping_.residual == Residual::relative ? epsilon : epsilon * scale[k];
+    const bool relative = stopping_.residual == Residual::relative;
+    s.residual = relative && best[k] != 0 ? best[k] / scale[k] : best[k];
+    const double unit = relative ? epsilon : epsilon * scale[k];
     if (s.reason == Reason::iteration_cap && stopping_.tolerance < unit && s.residual <= 64 * unit)
       s.reason = Reason::below_precision;
   }
@@ -124,7 +125,7 @@ Solved solve(const Problem& problem, const Tensor& z0, const Solver& solver,
       problem.select(active);
     }
   }
-  return {progress.best(), std::move(recorder).finish(progress.best_residuals(),
+  return {progress.best(), std::move(recorder).finish(progress.best_differences(),
                                                       progress.best_scales(), z0.dtype())};
 }
 

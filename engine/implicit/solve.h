@@ -41,7 +41,7 @@ class Recorder {
   bool done(int32_t sample) const { return done_[static_cast<size_t>(sample)]; }
   // The samples of `active` that are not done.
   std::vector<int32_t> running(const Active& active) const;
-  // `best` and `scale` are the residual and |f(z)| of the iterates that are returned.
+  // `best` and `scale` are |f(z) - z| and |f(z)| of the iterates that are returned.
   SolveReport finish(const std::vector<double>& best, const std::vector<double>& scale,
                      DType dtype) &&;
 

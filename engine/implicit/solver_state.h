@@ -50,14 +50,14 @@ class Progress {
   const Tensor& status() const { return status_; }
   // [look_every, batch]: of check k in row k % look_every. Waits for the device, as all below.
   std::vector<double> residuals() const { return residual_.to_vector(); }
-  std::vector<double> best_residuals() const { return best_residual_.to_vector(); }
+  std::vector<double> best_differences() const { return best_difference_.to_vector(); }
   std::vector<double> best_scales() const { return best_scale_.to_vector(); }
 
  private:
   Stopping stopping_;
   int64_t checks_ = 0;
   Tensor best_, status_;
-  Doubles residual_, best_residual_, best_scale_;
+  Doubles residual_, best_difference_, best_scale_;
 };
 
 // A solver's own state. step() gives the next iterate of every active row; call it once for each

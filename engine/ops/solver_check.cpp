@@ -14,7 +14,7 @@ Progress::Progress(const Tensor& z0, const Stopping& stopping)
       status_(Tensor::zeros({z0.dim(0)}, {DType::i32, z0.device()})),
       residual_(stopping.look_every * z0.dim(0), z0.device(),
                 std::numeric_limits<double>::quiet_NaN()),
-      best_residual_(z0.dim(0), z0.device(), std::numeric_limits<double>::infinity()),
+      best_difference_(z0.dim(0), z0.device(), std::numeric_limits<double>::infinity()),
       best_scale_(z0.dim(0), z0.device(), 0.0) {}
 
 void Progress::check(const Tensor& z, const Tensor& fz, const Active& active) {
@@ -27,7 +27,7 @@ void Progress::check(const Tensor& z, const Tensor& fz, const Active& active) {
                             .index = active.index.data<int32_t>(),
                             .best = best_.mutable_data<T>(),
                             .residual = residual_.data() + slot * best_.dim(0),
-                            .best_residual = best_residual_.data(),
+                            .best_difference = best_difference_.data(),
                             .best_scale = best_scale_.data(),
                             .status = status_.mutable_data<int32_t>(),
                             .rows = rows,

@@ -1,13 +1,15 @@
 // solver_check: how far each sample of a batch is from its fixed point, and whether it is done. Row
 // r of z and fz = f(z) belongs to sample b = index[r]. While status[b] is kSolverRunning:
 //
-//   s = |fz[r]|        e = |fz[r] - z[r]|, divided by s if `relative` (0 where e is 0)
+//   d = |fz[r] - z[r]|        s = |fz[r]|        e = d, divided by s if `relative` (0 where d is 0)
 //   residual[b] = e
-//   if e < best_residual[b]:   best_residual[b] = e, best_scale[b] = s, best[b] = z[r]
 //   status[b] = kSolverNotFinite if e is NaN or infinite, else kSolverConverged if e <= tolerance
+//   if d < best_difference[b], or converged:
+//     best_difference[b] = d, best_scale[b] = s, best[b] = z[r]
 //
-// Norms are Euclidean. A sample that is not running is left as it is; its residual becomes NaN, so
-// that a trace can tell. best_residual starts at infinity.
+// Norms are Euclidean. The best iterate is told by d: while z runs away, e may well fall. A sample
+// that is not running is left as it is; its residual becomes NaN, so that a trace can tell.
+// best_difference starts at infinity.
 //
 // Differences and sums are formed in double. A row is one thread's work on the CPU and one block's
 // on CUDA, so results are the same bits for any thread count. Rows name different samples; nothing
@@ -29,14 +31,14 @@ constexpr int32_t kSolverNotFinite = 2;
 
 template <class T>
 struct SolverCheckArgs {
-  const T* z;             // [rows, n]
-  const T* fz;            // [rows, n]
-  const int32_t* index;   // [rows], in [0, batch)
-  T* best;                // [batch, n]
-  double* residual;       // [batch]
-  double* best_residual;  // [batch]
-  double* best_scale;     // [batch]
-  int32_t* status;        // [batch]
+  const T* z;               // [rows, n]
+  const T* fz;              // [rows, n]
+  const int32_t* index;     // [rows], in [0, batch)
+  T* best;                  // [batch, n]
+  double* residual;         // [batch]
+  double* best_difference;  // [batch]
+  double* best_scale;       // [batch]
+  int32_t* status;          // [batch]
   int64_t rows, n;
   double tolerance;
   bool relative;

@@ -15,16 +15,17 @@ template <class T>
 STILLPOINT_HD inline bool solver_verdict(const SolverCheckArgs<T>& args, int64_t sample,
                                          double difference_squares, double squares) {
   const double scale = sqrt(squares);
-  double e = sqrt(difference_squares);
-  if (args.relative && e != 0) e /= scale;
+  const double d = sqrt(difference_squares);
+  const double e = args.relative && d != 0 ? d / scale : d;
   args.residual[sample] = e;
   if (!(e <= DBL_MAX)) {
     args.status[sample] = kSolverNotFinite;
     return false;
   }
-  if (e <= args.tolerance) args.status[sample] = kSolverConverged;
-  if (!(e < args.best_residual[sample])) return false;
-  args.best_residual[sample] = e;
+  const bool converged = e <= args.tolerance;
+  if (converged) args.status[sample] = kSolverConverged;
+  if (!converged && !(d < args.best_difference[sample])) return false;
+  args.best_difference[sample] = d;
   args.best_scale[sample] = scale;
   return true;
 }

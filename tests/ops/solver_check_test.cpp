@@ -24,7 +24,7 @@ Tensor run(std::span<const Tensor> in, Residual residual) {
       in[0], {.tolerance = 0.5, .max_iterations = 8, .residual = residual, .look_every = 3});
   for (size_t k = 0; k + 1 < in.size(); ++k) progress.check(in[k], in[k + 1], all);
   std::vector<double> state = progress.residuals();
-  for (const double x : progress.best_residuals()) state.push_back(x);
+  for (const double x : progress.best_differences()) state.push_back(x);
   for (const double x : progress.best_scales()) state.push_back(x);
   for (const int32_t x : progress.status().to_vector<int32_t>()) state.push_back(x);
   const Tensor best = progress.best().to(Device::cpu).to(DType::f64);
@@ -61,7 +61,7 @@ struct State {
 State check_once(const Tensor& z, const Tensor& fz, Residual residual) {
   implicit::Progress progress(z, {.tolerance = 0.5, .residual = residual});
   progress.check(z, fz, implicit::all_of(z.dim(0), z.device()));
-  return {progress.residuals(), progress.best_residuals(), progress.status().to_vector<int32_t>()};
+  return {progress.residuals(), progress.best_differences(), progress.status().to_vector<int32_t>()};
 }
 
 TEST(SolverCheck, ByHandOnEveryBackend) {
