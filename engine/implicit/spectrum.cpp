@@ -40,7 +40,9 @@ class ComplexQr {
   }
 
  private:
-  Complex& at(int i, int j) { return h_[static_cast<size_t>(i * n_ + j)]; }
+  Complex& at(int i, int j) {
+    return h_[static_cast<size_t>(i) * static_cast<size_t>(n_) + static_cast<size_t>(j)];
+  }
 
   // The first row of the unreduced block that ends with `last`.
   int start_of_block(int last) {
