@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 #include "kernels/anderson/anderson_solve.h"
 #include "kernels/solver_check/solver_check.h"
@@ -39,19 +38,17 @@ void anderson(const AndersonArgs<T>& args) {
       z_before[k] = z[k];
       g[k] = fresh;
     }
-    std::vector<double> gamma(static_cast<size_t>(columns)),
-        scratch(static_cast<size_t>(anderson_scratch(columns)));
+    double gamma[kAndersonMemory], scratch[anderson_scratch(kAndersonMemory)];
     for (int j = 0; j < columns; ++j) {
       gram[j * m + slot] = gram[slot * m + j] = dot(dg + j * n, dg + slot * n);
-      gamma[static_cast<size_t>(j)] = dot(dg + j * n, g);
+      gamma[j] = dot(dg + j * n, g);
     }
-    anderson_solve(gram, m, columns, args.ridge, gamma.data(), scratch.data(), 0, 1, [] {});
+    anderson_solve(gram, m, columns, args.ridge, gamma, scratch, 0, 1, [] {});
     for (int64_t k = 0; k < n; ++k) {
       const T mixing = static_cast<T>(args.mixing);
       T sum = z[k] + mixing * g[k];
       for (int j = 0; j < columns; ++j)
-        sum -= static_cast<T>(gamma[static_cast<size_t>(j)]) *
-               (dz[j * n + k] + mixing * dg[j * n + k]);
+        sum -= static_cast<T>(gamma[j]) * (dz[j * n + k] + mixing * dg[j * n + k]);
       next[k] = sum;
     }
   }

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 #include "kernels/broyden_update/broyden_update.h"
 #include "kernels/solver_check/solver_check.h"
@@ -26,28 +25,25 @@ void broyden_update(const BroydenUpdateArgs<T>& args) {
       for (int64_t k = 0; k < n; ++k) next[k] = z[k];
       continue;
     }
-    std::vector<T> g(static_cast<size_t>(n));
-    for (int64_t k = 0; k < n; ++k) g[static_cast<size_t>(k)] = fz[k] - z[k];
-    std::vector<T> v = g;
     int32_t c = args.count[b] < m ? args.count[b] : 0;
+    T* v = s + c * n;
+    for (int64_t k = 0; k < n; ++k) v[k] = fz[k] - z[k];
     for (int32_t j = 0; j + 1 < c; ++j) {
-      const T factor = static_cast<T>(broyden_factor(dot(s + j * n, v.data()), squares[j]));
-      for (int64_t k = 0; k < n; ++k) v[static_cast<size_t>(k)] += factor * s[(j + 1) * n + k];
+      const T factor = static_cast<T>(broyden_factor(dot(s + j * n, v), squares[j]));
+      for (int64_t k = 0; k < n; ++k) v[k] += factor * s[(j + 1) * n + k];
     }
     if (c > 0) {
-      const double denominator = 1 - broyden_factor(dot(s + (c - 1) * n, v.data()), squares[c - 1]);
+      const double denominator = 1 - broyden_factor(dot(s + (c - 1) * n, v), squares[c - 1]);
       if (broyden_accepts(denominator)) {
-        for (T& x : v) x *= static_cast<T>(1 / denominator);
+        for (int64_t k = 0; k < n; ++k) v[k] *= static_cast<T>(1 / denominator);
       } else {
-        v = g;
         c = 0;
+        v = s;
+        for (int64_t k = 0; k < n; ++k) v[k] = fz[k] - z[k];
       }
     }
-    for (int64_t k = 0; k < n; ++k) {
-      s[c * n + k] = v[static_cast<size_t>(k)];
-      next[k] = z[k] + v[static_cast<size_t>(k)];
-    }
-    squares[c] = dot(v.data(), v.data());
+    for (int64_t k = 0; k < n; ++k) next[k] = z[k] + v[k];
+    squares[c] = dot(v, v);
     args.count[b] = c + 1;
   }
 }

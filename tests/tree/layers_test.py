@@ -77,7 +77,7 @@ class TreeTest(unittest.TestCase):
         declared = "".join(without_comments(text) for name, text in sources("engine") if name.endswith(".h"))
         self.assertTrue(ops())
         for op in ops():
-            defined = set(re.findall(r"^(?:Tensor|std::\w+<[^\n]*>|\w+) (\w+)\(", (ROOT / f"engine/ops/{op}.cpp").read_text(), re.M))
+            defined = set(re.findall(r"^(?:Tensor|std::\w+<[^\n]*>|\w+) (?:\w+::)?(\w+)\(", (ROOT / f"engine/ops/{op}.cpp").read_text(), re.M))
             exported = [f for f in defined if re.search(rf"\b{f}\(", declared)]
             self.assertTrue(exported, f"engine/ops/{op}.cpp defines nothing that a header of engine/ declares")
             test = (ROOT / f"tests/ops/{op}_test.cpp").read_text()
