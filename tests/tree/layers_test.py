@@ -48,6 +48,19 @@ def kernel_offences(name, text):
     return headers + FORBIDDEN_WORDS.findall(INCLUDE.sub("", without_comments(text)))
 
 
+def exported(text, headers):
+    """The functions and members that an op's file defines and a header declares: a member within its own class."""
+    found = []
+    for owner, name in re.findall(r"^(?:Tensor|std::\w+<[^\n]*>|\w+) (?:(\w+)::)?(\w+)\(", text, re.M):
+        scope = headers
+        if owner:
+            body = re.search(rf"^(?:class|struct) {owner}\b[^;{{]*\{{(.*?)^\}};", headers, re.S | re.M)
+            scope = body.group(1) if body else ""
+        if re.search(rf"\b{name}\(", scope):
+            found.append(name)
+    return found
+
+
 def ops():
     return re.findall(r"^stillpoint_op\((\w+)\)", (ROOT / "kernels/CMakeLists.txt").read_text(), re.M)
 
@@ -77,9 +90,8 @@ class TreeTest(unittest.TestCase):
         declared = "".join(without_comments(text) for name, text in sources("engine") if name.endswith(".h"))
         self.assertTrue(ops())
         for op in ops():
-            defined = set(re.findall(r"^(?:Tensor|std::\w+<[^\n]*>|\w+) (?:\w+::)?(\w+)\(", (ROOT / f"engine/ops/{op}.cpp").read_text(), re.M))
-            exported = [f for f in defined if re.search(rf"\b{f}\(", declared)]
-            self.assertTrue(exported, f"engine/ops/{op}.cpp defines nothing that a header of engine/ declares")
+            defined = exported((ROOT / f"engine/ops/{op}.cpp").read_text(), declared)
+            self.assertTrue(defined, f"engine/ops/{op}.cpp defines nothing that a header of engine/ declares")
             test = (ROOT / f"tests/ops/{op}_test.cpp").read_text()
             self.assertRegex(test, r"\bTEST", f"tests/ops/{op}_test.cpp has no test")
 
@@ -98,6 +110,12 @@ class TreeTest(unittest.TestCase):
         self.assertEqual(kernel_offences("kernels/a/a.h", "#ifdef STILLPOINT_CUDA_EMULATED\n#include <vector>\n#else\nnew\n#endif"),
                          ["new"])
         self.assertEqual(kernel_offences("kernels/a/a.h", '// a new throw\nf("try");'), [])
+        headers = "class A final : public B {\n  Tensor step(int);\n};\nstruct C {\n  int other();\n};\nTensor f(int);\n"
+        self.assertEqual(exported("Tensor f(int a) {\n", headers), ["f"])
+        self.assertEqual(exported("Tensor g(int a) {\n", headers), [])
+        self.assertEqual(exported("Tensor A::step(int a) {\n", headers), ["step"])
+        self.assertEqual(exported("Tensor C::step(int a) {\n", headers), [])
+        self.assertEqual(exported("Tensor D::step(int a) {\n", headers), [])
 
 
 if __name__ == "__main__":
