@@ -13,6 +13,7 @@ Tensor jacobian_penalty(const Map& f, const Tensor& z, const std::vector<Tensor>
   check<OptionError>(probes >= 1, "jacobian_penalty: {} probes, wanted 1 or more", probes);
   Tensor at = z.detach();
   at.set_requires_grad();
+  const BackwardOptions product = {.create_graph = grad_enabled(), .retain_graph = true};
   const WithGrad recording;
   const Tensor y = f(at, inputs);
   check_shape(y, z.shape(), "jacobian_penalty", "f(z)");
@@ -20,7 +21,7 @@ Tensor jacobian_penalty(const Map& f, const Tensor& z, const std::vector<Tensor>
   if (!y.requires_grad()) return sum;
   for (int k = 0; k < probes; ++k) {
     const Tensor direction = ops::normal(z.shape(), random, 0.0, 1.0, z.options());
-    sum = ops::add(sum, ops::sum(ops::square(vjp(y, at, direction, {.create_graph = true}))));
+    sum = ops::add(sum, ops::sum(ops::square(vjp(y, at, direction, product))));
   }
   const auto count = static_cast<double>(std::max<int64_t>(1, z.numel()) * probes);
   return ops::affine(sum, 1.0 / count);

@@ -13,7 +13,7 @@ namespace stillpoint::implicit {
 // of e^T J for `probes` random directions e (Hutchinson's estimator; Bai, Koltun, Kolter:
 // "Stabilizing equilibrium models by Jacobian regularization", ICML 2021). Differentiable in the
 // inputs and in what f captured, not in z, where it is taken: so every op that z passes through in
-// f has to be twice differentiable. Advances `random`.
+// f has to be twice differentiable, but under NoGrad, where the number is all. Advances `random`.
 Tensor jacobian_penalty(const Map& f, const Tensor& z, const std::vector<Tensor>& inputs,
                         Philox& random, int probes = 1);
 

@@ -182,6 +182,26 @@ TEST(JacobianPenalty, HasTheRightGradient) {
   EXPECT_TRUE(report.ok) << report.message;
 }
 
+// To log it, f may be made of ops without a second derivative.
+TEST(JacobianPenalty, IsANumberWithoutGradients) {
+  const Tensor z = random_tensor({3, 4}, 5);
+  Tensor w = random_tensor({4}, 6);
+  w.set_requires_grad();
+  const implicit::Map f = [&](const Tensor& v, std::span<const Tensor>) {
+    return checkpoint([&](std::span<const Tensor> in) { return ops::tanh(ops::mul(in[0], w)); },
+                      {v});
+  };
+  const auto penalty = [&] {
+    Philox random(1);
+    return implicit::jacobian_penalty(f, z, {}, random, 2);
+  };
+  EXPECT_THROW(penalty(), GradientError);
+  const NoGrad quiet;
+  const Tensor number = penalty();
+  EXPECT_GT(number.item(), 0);
+  EXPECT_FALSE(number.requires_grad());
+}
+
 TEST(JacobianPenalty, WithoutInfluenceIsZero) {
   Philox random(1);
   const Tensor z = random_tensor({3, 4}, 5);
