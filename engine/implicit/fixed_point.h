@@ -33,8 +33,8 @@ namespace stillpoint::implicit {
 using Map = std::function<Tensor(const Tensor& z, std::span<const Tensor> inputs)>;
 
 struct FixedPoint {
-  Tensor z;  // like z0: of every sample the iterate that converged, or the one with the least |f(z)
-             // - z|
+  // Like z0: of every sample the iterate that converged, or else the one with the least |f(z) - z|.
+  Tensor z;
   // Shared, because the backward adds what its solve did.
   std::shared_ptr<const Report> report;
 };

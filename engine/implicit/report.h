@@ -31,8 +31,9 @@ constexpr const char* name(Reason r) {
 
 struct SampleReport {
   Reason reason = Reason::iteration_cap;
-  double residual = 0;             // of the iterate that was returned, the best one
-  std::vector<double> trace = {};  // of every iterate; NaN where f was not finite
+  double residual = 0;  // of the iterate that was returned, the best one
+  // Of every iterate; NaN where f was not finite, infinite where a relative one divides by 0.
+  std::vector<double> trace = {};
 
   int iterations() const { return static_cast<int>(trace.size()); }  // evaluations of f
   bool converged() const { return reason == Reason::converged; }

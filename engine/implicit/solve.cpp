@@ -49,7 +49,7 @@ void Recorder::add(int32_t sample, double residual) {
   if (done_[at]) return;
   SampleReport& s = report_.samples[at];
   s.trace.push_back(residual);
-  if (!std::isfinite(residual)) s.reason = Reason::non_finite;
+  if (std::isnan(residual)) s.reason = Reason::non_finite;
   if (residual <= stopping_.tolerance) s.reason = Reason::converged;
   done_[at] = s.reason != Reason::iteration_cap;
 }

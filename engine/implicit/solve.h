@@ -34,7 +34,7 @@ class Recorder {
   Recorder(int64_t batch, const Stopping& stopping);
 
   void count_evaluation(const Active& active);
-  // Adds the residual of a sample's iterate to its trace and says whether the sample is done.
+  // Adds the residual of a sample's iterate to its trace and notes whether the sample is done.
   void add(int32_t sample, double residual);
   // Adds what the residual is believed to be; it decides nothing.
   void estimate(int32_t sample, double residual);

@@ -1,9 +1,10 @@
 // solver_check: how far each sample of a batch is from its fixed point, and whether it is done. Row
 // r of z and fz = f(z) belongs to sample b = index[r]. While status[b] is kSolverRunning:
 //
-//   d = |fz[r] - z[r]|        s = |fz[r]|        e = d, divided by s if `relative` (0 where d is 0)
-//   residual[b] = e
-//   status[b] = kSolverNotFinite if e is NaN or infinite, else kSolverConverged if e <= tolerance
+//   d = |fz[r] - z[r]|        s = |fz[r]|
+//   if d or s is NaN or infinite: residual[b] = NaN, status[b] = kSolverNotFinite; otherwise
+//   residual[b] = e = d, divided by s if `relative` (0 where d is 0; infinite where only s is 0)
+//   status[b] = kSolverConverged if e <= tolerance
 //   if d < best_difference[b], or converged:
 //     best_difference[b] = d, best_scale[b] = s, best[b] = z[r]
 //

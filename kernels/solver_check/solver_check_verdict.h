@@ -16,12 +16,13 @@ STILLPOINT_HD inline bool solver_verdict(const SolverCheckArgs<T>& args, int64_t
                                          double difference_squares, double squares) {
   const double scale = sqrt(squares);
   const double d = sqrt(difference_squares);
-  const double e = args.relative && d != 0 ? d / scale : d;
-  args.residual[sample] = e;
-  if (!(e <= DBL_MAX)) {
+  if (!(d <= DBL_MAX && scale <= DBL_MAX)) {
+    args.residual[sample] = NAN;
     args.status[sample] = kSolverNotFinite;
     return false;
   }
+  const double e = args.relative && d != 0 ? d / scale : d;
+  args.residual[sample] = e;
   const bool converged = e <= args.tolerance;
   if (converged) args.status[sample] = kSolverConverged;
   if (!converged && !(d < args.best_difference[sample])) return false;

@@ -19,6 +19,23 @@ double norm(const std::vector<double>& v) {
 
 }  // namespace
 
+Tensor f64(std::vector<double> values, Shape shape) {
+  return Tensor::from(values, std::move(shape));
+}
+
+Tensor parameter(std::vector<double> values, Shape shape) {
+  Tensor t = f64(std::move(values), std::move(shape));
+  t.set_requires_grad();
+  return t;
+}
+
+const std::vector<std::pair<std::string, implicit::Solver>> kEverySolver = {
+    {"damped", implicit::Damped{}},
+    {"half_damped", implicit::Damped{.step = 0.5}},
+    {"anderson", implicit::Anderson{}},
+    {"anderson_mixed", implicit::Anderson{.memory = 3, .mixing = 0.7}},
+    {"broyden", implicit::Broyden{}}};
+
 double relative_error(const Tensor& got, const Tensor& wanted) {
   const std::vector<double> g = values(got), w = values(wanted);
   EXPECT_EQ(g.size(), w.size());

@@ -1,12 +1,21 @@
 // A small network with a known contraction, for the tests of engine/implicit/.
 #pragma once
 
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/implicit/fixed_point.h"
 #include "engine/ops.h"
 
 namespace stillpoint::test {
+
+// Leaves, float64.
+Tensor f64(std::vector<double> values, Shape shape);
+Tensor parameter(std::vector<double> values, Shape shape);  // wants a gradient
+
+// Every solver, and some twice, with names.
+extern const std::vector<std::pair<std::string, implicit::Solver>> kEverySolver;
 
 // |got - wanted| / |wanted|, Euclidean, over all elements.
 double relative_error(const Tensor& got, const Tensor& wanted);
