@@ -6,11 +6,11 @@
 //   next  = z + mixing g - sum_j gamma_j (dz_j + mixing dg_j)
 //
 // Anderson 1965; in this form ("type II", differences) Walker, Ni: "Anderson acceleration for
-// fixed-point iterations", SIAM J. Numer. Anal. 49, 2011, equation 2.2. The least squares are
-// solved by their normal equations, every dg_j scaled to length 1 first, so that the ridge is
-// relative to the diagonal and says the same for residuals of any size: what is nearly parallel to
-// the rest gets little weight, and none if its pivot falls below kAndersonPivot. A history without
-// information (a sample that does not move) thus gives gamma = 0, the damped step.
+// fixed-point iterations", SIAM J. Numer. Anal. 49, 2011. The least squares are solved by their
+// normal equations, every dg_j scaled to length 1 first, so that the ridge is relative to the
+// diagonal and says the same for residuals of any size: what is nearly parallel to the rest gets
+// little weight, and none if its pivot falls below kAndersonPivot. A history without information (a
+// sample that does not move) thus gives gamma = 0, the damped step.
 //
 // Differences and next are formed in T, inner products (the Gram matrix) and the solve in double.
 // `step` counts calls from 0; call s stores its difference in slot (s - 1) % memory. A sample whose
@@ -18,7 +18,8 @@
 // CPU and one block's on CUDA, so results are the same bits for any thread count. next may be z;
 // nothing else may alias.
 //
-// Cost per element with m differences: 8 m + 6 flops, and 16 m + 40 bytes.
+// Cost per element with m differences: 8 m + 5 flops, and 12 m + 44 bytes, what each of the three
+// passes (history, Gram matrix, next) touches counted once.
 #pragma once
 
 #include <cstdint>
