@@ -1,6 +1,7 @@
 // Every solver finds fixed points, of every sample on its own, and reports how.
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "tests/support/equilibrium.h"
