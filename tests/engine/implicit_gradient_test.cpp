@@ -226,6 +226,38 @@ TEST(ImplicitGradient, SamplesLeaveTheAdjoint) {
   EXPECT_LT(adjoint.rows_evaluated, 2 * adjoint.evaluations);
 }
 
+// The same with GMRES, whose samples 1 and 3 need restarts: their residuals fall, on one scale, and
+// the gradients are each sample's own.
+TEST(ImplicitGradient, SamplesLeaveGmres) {
+  Tensor rates = random_tensor({4, 6}, 2, 0.9), x = random_tensor({4, 6}, 1);
+  rates = ops::mul(rates, Tensor::from<double>({0, 1, 0, 1}, {4, 1}));
+  x.set_requires_grad();
+  const auto [z, report] =
+      fixed_point([](const Tensor& v,
+                     std::span<const Tensor> in) { return ops::add(ops::mul(in[0], v), in[1]); },
+                  Tensor::zeros({4, 6}, {DType::f64}), {rates, x},
+                  {.adjoint = Exact{.solver = Gmres{3},
+                                    .stopping = {.tolerance = 1e-12,
+                                                 .max_iterations = 200,
+                                                 .residual = implicit::Residual::absolute}}});
+  const Tensor g =
+      ops::mul(random_tensor({4, 6}, 3), Tensor::from<double>({1, 1, 1, 1e-3}, {4, 1}));
+  const std::vector<double> got = vjp(z, x, g).to_vector<double>();
+  const std::vector<double> a = rates.to_vector<double>(), right = g.to_vector<double>();
+  for (size_t k = 0; k < got.size(); ++k) EXPECT_NEAR(got[k], right[k] / (1 - a[k]), 1e-10);
+  const implicit::SolveReport& adjoint = *report->adjoint;
+  EXPECT_EQ(adjoint.unconverged(), 0);
+  int64_t rows = 0;
+  for (const auto& sample : adjoint.samples) rows += sample.iterations();
+  EXPECT_EQ(adjoint.rows_evaluated, rows);  // each leaves as soon as it is done
+  EXPECT_EQ(adjoint.samples[0].iterations(), 1);
+  for (const size_t sample : {size_t{1}, size_t{3}}) {
+    const std::vector<double>& trace = adjoint.samples[sample].trace;
+    EXPECT_GT(trace.size(), 5u);
+    for (size_t k = 1; k < trace.size(); ++k) EXPECT_LE(trace[k], trace[k - 1] * (1 + 1e-3));
+  }
+}
+
 // Iterations of the adjoint cost the same whether f's parameters want gradients or not.
 TEST(ImplicitGradient, ProductsFormNoGradientsOfParameters) {
   const auto kernels_of = [](bool trained, int iterations) {
