@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Times one of our ops, or our models whole, against its peers, interleaved, and prints the ratios.
 
-  python3 bench/compare.py message_sum [--rounds 15] [--calls 5]
+  python3 bench/compare.py OP [--rounds 15] [--calls 5]     message_sum or attention
   python3 bench/compare.py models [--rounds 5]     every task of compare_models.py; or one by its name:
   python3 bench/compare.py refine_train [--threads 1]
 
@@ -20,13 +20,15 @@ import tempfile
 import compare_models
 from contender import PEER_PYTHON, ROOT, Contender, build, load, verify
 
+OPS = ['message_sum', 'attention']
+
 
 def table(times, ours):
     kinds = ('forward', 'gradient')
     medians = {key: statistics.median(values) for key, values in times.items()}
-    print(f'\n{"":26}{"forward ms":>12}{"ratio":>8}{"forward + backward ms":>24}{"ratio":>8}')
+    print(f'\n{"":30}{"forward ms":>12}{"ratio":>8}{"forward + backward ms":>24}{"ratio":>8}')
     for form in dict.fromkeys(form for form, _ in times):
-        row = f'{form:26}'
+        row = f'{form:30}'
         for kind, width in zip(kinds, (12, 24)):
             row += f'{1e3 * medians[form, kind]:{width}.3f}{medians[form, kind] / medians[ours, kind]:8.1f}'
         print(row)
@@ -36,6 +38,8 @@ def table(times, ours):
     for group, belongs in groups.items():
         for kind in kinds:
             forms = [f for f, k in times if k == kind and f != ours and belongs(f)]
+            if not forms:
+                continue
             best = min(forms, key=lambda form: medians[form, kind])
             ratio = medians[best, kind] / medians[ours, kind]
             print(f'{group}, {kind}: {best}, {ratio:.1f} times ours')
@@ -62,14 +66,14 @@ def compare_op(op, rounds, calls):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('what', choices=['message_sum', 'models', *compare_models.TASKS])
+    parser.add_argument('what', choices=[*OPS, 'models', *compare_models.TASKS])
     parser.add_argument('--rounds', type=int, help='15 for an op, 5 for models')
     parser.add_argument('--calls', type=int, default=5, help='of an op in a round')
     parser.add_argument('--threads', type=int, nargs='+', default=[1, 2], help='of models')
     parser.add_argument('--boards', type=int, default=64, help='of models')
     options = parser.parse_args()
     subprocess.run([ROOT / 'bench/peers/setup.sh'], check=True)
-    if options.what == 'message_sum':
+    if options.what in OPS:
         compare_op(options.what, options.rounds or 15, options.calls)
     else:
         tasks = list(compare_models.TASKS) if options.what == 'models' else [options.what]

@@ -103,6 +103,20 @@ struct RmsNormOptions {
 Tensor rms_norm(const Tensor& x, const Tensor& weight = {}, const Tensor& residual = {},
                 RmsNormOptions options = {});
 
+// ---- attention ---------------------------------------------------------------------------------
+
+// softmax(q k^T / sqrt(width)) v in every head: q [B, N, heads width], k and v [B, M, heads width]
+// -> [B, N, heads width]; heads lie side by side in a token's row, up to 128 channels each. Memory
+// is linear in N and M. A query that sees no key gives 0. Once differentiable.
+enum class AttentionMask : uint8_t { none, causal };  // causal: token i sees tokens 0 to i; N = M
+struct AttentionOptions {
+  int64_t heads = 1;
+  AttentionMask mask = AttentionMask::none;
+  Tensor key_mask = {};  // [B, M] int32: nobody sees the keys with 0; undefined: all are seen
+};
+Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v,
+                 const AttentionOptions& options = {});
+
 // ---- embedding ---------------------------------------------------------------------------------
 
 // table [V, C], indices [...] int32 in [0, V) -> [..., C]. An index outside throws OptionError on

@@ -1,0 +1,111 @@
+// What our programs of bench/compare.py share: a problem read from a folder, timed on request. The
+// protocol, on stdin and stdout, is described in bench/compare.py and its peers.
+#pragma once
+
+#include <fmt/format.h>
+#include <time.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <fstream>
+#include <iostream>
+#include <memory>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "engine/tensor.h"
+#include "kernels/common/parallel.h"
+#include "kernels/common/simd.h"
+
+namespace stillpoint::peers {
+
+template <class T>
+std::vector<T> read(const std::string& path, int64_t count) {
+  std::vector<T> values(static_cast<size_t>(count));
+  std::ifstream file(path, std::ios::binary);
+  file.read(reinterpret_cast<char*>(values.data()),
+            static_cast<std::streamsize>(values.size() * sizeof(T)));
+  check<IoError>(file.good(), "cannot read {} values from {}", count, path);
+  return values;
+}
+
+inline void write(const std::string& path, const Tensor& t) {
+  std::ofstream file(path, std::ios::binary);
+  file.write(reinterpret_cast<const char*>(t.data<float>()), t.bytes());
+  check<IoError>(file.good(), "cannot write {}", path);
+}
+
+// One form of an op: its output, and the gradients of its inputs.
+class Problem {
+ public:
+  virtual ~Problem() = default;
+  virtual Tensor forward() const = 0;
+  virtual std::vector<Tensor> gradient() const = 0;
+  // Names of the files that the verification reads: of the output, then of each gradient.
+  virtual std::vector<std::string> outputs() const = 0;
+};
+
+inline double now() {
+  timespec t{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
+
+template <class Call>
+double seconds(int calls, Call&& call) {
+  std::vector<double> times;
+  for (int k = 0; k < calls; ++k) {
+    const double begin = now();
+    call();
+    times.push_back(now() - begin);
+  }
+  std::nth_element(times.begin(), times.begin() + calls / 2, times.end());
+  return times[static_cast<size_t>(calls) / 2];
+}
+
+inline void write_outputs(const Problem& problem, const std::string& folder) {
+  const std::vector<std::string> names = problem.outputs();
+  write(folder + "/" + names[0], problem.forward());
+  const std::vector<Tensor> gradients = problem.gradient();
+  for (size_t k = 0; k < gradients.size(); ++k) write(folder + "/" + names[k + 1], gradients[k]);
+}
+
+// Reads the folder's name, then requests until the end of stdin.
+template <class P>
+int serve(const std::string& form) {
+  kernels::set_num_threads(1);
+  std::string folder, line;
+  std::getline(std::cin, folder);
+  const P problem(folder);
+  fmt::print("stillpoint, {}\n{}\n", kernels::active_isa(), form);
+  std::fflush(stdout);
+  while (std::getline(std::cin, line)) {
+    std::istringstream words(line);
+    std::string name, kind;
+    int calls = 0;
+    words >> name >> kind >> calls;
+    if (name == "verify") {
+      write_outputs(problem, folder);
+      fmt::print("written\n");
+    } else {
+      fmt::print("{:.9f}\n", kind == "forward" ? seconds(calls, [&] { problem.forward(); })
+                                               : seconds(calls, [&] { problem.gradient(); }));
+    }
+    std::fflush(stdout);
+  }
+  return EXIT_SUCCESS;
+}
+
+// main(): serves, or says what went wrong.
+template <class P>
+int run(const std::string& form) {
+  try {
+    return serve<P>(form);
+  } catch (const Error& e) {
+    fmt::print(stderr, "{}\n", e.what());
+    return EXIT_FAILURE;
+  }
+}
+
+}  // namespace stillpoint::peers
