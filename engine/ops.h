@@ -103,6 +103,16 @@ struct RmsNormOptions {
 Tensor rms_norm(const Tensor& x, const Tensor& weight = {}, const Tensor& residual = {},
                 RmsNormOptions options = {});
 
+// ---- layer_norm --------------------------------------------------------------------------------
+
+// y = weight * (x - mean(x)) / sqrt(variance(x) + epsilon) + bias over the last dimension: x [...,
+// C], weight and bias [C], either of which may be undefined. Ba, Kiros, Hinton 2016.
+struct LayerNormOptions {
+  double epsilon = 1e-5;
+};
+Tensor layer_norm(const Tensor& x, const Tensor& weight = {}, const Tensor& bias = {},
+                  LayerNormOptions options = {});
+
 // ---- attention ---------------------------------------------------------------------------------
 
 // softmax(q k^T / sqrt(width)) v in every head: q [B, N, heads width], k and v [B, M, heads width]
