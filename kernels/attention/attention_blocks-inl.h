@@ -45,18 +45,32 @@ inline void copy_rows(const HeadRows& from, int64_t begin, int64_t end, int64_t 
   }
 }
 
-// The same, transposed: [width, kKeys]. By 16 rows, so that whole lines are written.
-inline void copy_transposed(const HeadRows& from, int64_t begin, int64_t end, float* to) {
+// The same, transposed: [width, keys]. By 16 rows, so that whole lines are written.
+inline void copy_transposed(const HeadRows& from, int64_t begin, int64_t end, int64_t keys,
+                            float* to) {
   constexpr int64_t kGroup = 16;
   static constexpr float kZeros[kAttentionWidth] = {};
-  for (int64_t j = 0; j < kKeys; j += kGroup) {
+  for (int64_t j = 0; j < keys; j += kGroup) {
     const float* row[kGroup];
     for (int64_t k = 0; k < kGroup; ++k) {
       const int64_t i = begin + j + k;
       row[k] = i < end && from.seen(i) ? from.row(i) : kZeros;
     }
     for (int64_t d = 0; d < from.width; ++d)
-      for (int64_t k = 0; k < kGroup; ++k) to[d * kKeys + j + k] = row[k][d];
+      for (int64_t k = 0; k < kGroup; ++k) to[d * keys + j + k] = row[k][d];
+  }
+}
+
+// Adds what the panels of one head hold of its queries' gradient, in order.
+inline void add_panels(const float* dq, const AttentionShape& s, float* to) {
+  const V scale = hn::Set(D(), static_cast<float>(s.scale));
+  for (int64_t i = 0; i < s.queries; ++i, to += s.heads * s.width) {
+    for_vectors(s.width, [&](auto io, int64_t d) {
+      V sum = hn::Zero(D());
+      for (int64_t p = 0; p < panels(s); ++p)
+        sum = hn::Add(sum, hn::LoadU(D(), dq + p * query_array(s) + i * padded(s.width) + d));
+      io.store(hn::Mul(sum, scale), to + d);
+    });
   }
 }
 

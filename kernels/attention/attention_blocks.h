@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "kernels/attention/attention.h"
+#include "kernels/common/parallel.h"
 
 namespace stillpoint::kernels::cpu::attention_blocks {
 
@@ -38,6 +39,14 @@ inline HeadRows key_rows(const float* from, const int32_t* mask, const Attention
                          int64_t head) {
   return {from + head_offset(s, s.keys, head),
           mask == nullptr ? nullptr : mask + head / s.heads * s.keys, s.heads * s.width, s.width};
+}
+
+// Calls body(head, part) for the parts of all heads, each a task of its own.
+template <class Body>
+void for_parts(const AttentionShape& s, int64_t parts, Body&& body) {
+  parallel_for(all_heads(s) * parts, 1, [&](int64_t first, int64_t last) {
+    for (int64_t task = first; task < last; ++task) body(task / parts, task % parts);
+  });
 }
 
 // ---- forward: for every head and block of keys, keys transposed [width, kKeys], values [kKeys,

@@ -112,7 +112,7 @@ void forward_copy(const AttentionArgs<float>& args, int64_t head, int64_t block)
   const AttentionShape& s = args.shape;
   float* to = args.workspace + forward_block_at(s, head, block);
   const int64_t first = block * kKeys;
-  copy_transposed(key_rows(args.k, args.key_mask, s, head), first, s.keys, to);
+  copy_transposed(key_rows(args.k, args.key_mask, s, head), first, s.keys, kKeys, to);
   copy_rows(key_rows(args.v, args.key_mask, s, head), first, s.keys, kKeys, 1.f,
             to + kKeys * s.width);
 }
@@ -212,8 +212,8 @@ void backward_panel(const AttentionBackwardArgs<float>& args, int64_t head, int6
   KeyBlock block;
   for (int64_t b = panel * all / panels(s); b < (panel + 1) * all / panels(s); ++b) {
     const int64_t key = b * kKeys;
-    copy_transposed(k, key, s.keys, block.k_transposed);
-    copy_transposed(v, key, s.keys, block.v_transposed);
+    copy_transposed(k, key, s.keys, kKeys, block.k_transposed);
+    copy_transposed(v, key, s.keys, kKeys, block.v_transposed);
     copy_rows(k, key, s.keys, kKeys, 1.f, block.k);
     std::fill_n(block.dk, kKeys * stride, 0.f);
     std::fill_n(block.dv, kKeys * stride, 0.f);
@@ -229,20 +229,10 @@ void backward_panel(const AttentionBackwardArgs<float>& args, int64_t head, int6
   }
 }
 
-// Adds the panels' shares in dq, in order.
 void backward_queries(const AttentionBackwardArgs<float>& args, int64_t head) {
   const AttentionShape& s = args.shape;
-  const float* dq = backward_arrays(args.workspace, s, head).dq;
-  const V scale = hn::Set(D(), static_cast<float>(s.scale));
-  for (int64_t i = 0; i < s.queries; ++i) {
-    float* to = args.dq + head_offset(s, s.queries, head) + i * s.heads * s.width;
-    for_vectors(s.width, [&](auto io, int64_t d) {
-      V sum = hn::Zero(D());
-      for (int64_t p = 0; p < panels(s); ++p)
-        sum = hn::Add(sum, hn::LoadU(D(), dq + p * query_array(s) + i * padded(s.width) + d));
-      io.store(hn::Mul(sum, scale), to + d);
-    });
-  }
+  add_panels(backward_arrays(args.workspace, s, head).dq, s,
+             args.dq + head_offset(s, s.queries, head));
 }
 
 }  // namespace
@@ -260,14 +250,6 @@ HWY_EXPORT(backward_panel);
 HWY_EXPORT(backward_queries);
 
 using namespace attention_blocks;
-
-// Calls body(head, part) for the parts of all heads, each a task of its own.
-template <class Body>
-void for_parts(const AttentionShape& s, int64_t parts, Body&& body) {
-  parallel_for(all_heads(s) * parts, 1, [&](int64_t first, int64_t last) {
-    for (int64_t task = first; task < last; ++task) body(task / parts, task % parts);
-  });
-}
 
 }  // namespace
 

@@ -1,0 +1,166 @@
+#include "kernels/attention_topk_sample/attention_topk_sample.h"
+
+#include <cmath>
+#include <utility>
+
+#include "engine/dispatch.h"
+#include "engine/ops.h"
+#include "engine/sampling.h"
+#include "kernels/attention_topk_sample/attention_topk_sample_reference.h"
+
+namespace stillpoint {
+namespace {
+
+using kernels::SampleLaw;
+
+void check_inputs(const Tensor& q, const Tensor& k, int64_t count, const SampleOptions& o) {
+  check_floating(q, "sample", "q");
+  check_like(k, q, "sample", "k");
+  check<ShapeError>(q.rank() == 3 && k.rank() == 3 && q.dim(0) == k.dim(0) && q.dim(2) == k.dim(2),
+                    "sample: q has shape {} and k {}, wanted [batch, queries, width] and [batch, "
+                    "keys, width]",
+                    q.shape(), k.shape());
+  check<ShapeError>(q.dim(2) > 0 && q.dim(2) <= kernels::kSampleWidth,
+                    "sample: queries are {} wide, wanted 1 to {}", q.dim(2), kernels::kSampleWidth);
+  check<OptionError>(count > 0 && count <= kernels::kSampleCount,
+                     "sample: {} draws were asked for, wanted 1 to {}", count,
+                     kernels::kSampleCount);
+  check<OptionError>(count <= k.dim(1), "sample: {} draws were asked for from {} keys", count,
+                     k.dim(1));
+  check<OptionError>(o.temperature > 0 && std::isfinite(o.temperature),
+                     "sample: temperature is {}, wanted a finite number above 0", o.temperature);
+  if (!o.key_mask) return;
+  check_dtype(o.key_mask, DType::i32, "sample", "key_mask");
+  check_shape(o.key_mask, {k.dim(0), k.dim(1)}, "sample", "key_mask");
+  check<TypeError>(o.key_mask.device() == q.device(), "sample: key_mask is on {}, q on {}",
+                   name(o.key_mask.device()), name(q.device()));
+}
+
+// Scratch of the CPU's kernels; the other backends use none.
+Tensor workspace_for(const Tensor& q, int64_t elements) {
+  const bool used = q.device() == Device::cpu && q.dtype() == DType::f32;
+  return Tensor::empty({used ? elements : 0}, q.options());
+}
+
+const int32_t* mask_of(const SampleOptions& o) {
+  return o.key_mask ? o.key_mask.data<int32_t>() : nullptr;
+}
+
+// What the forward leaves for the backward besides q and k.
+struct Saved {
+  Tensor indices, scores, log_remaining, log_rest;
+};
+
+Gradients sample_backward(const Tensor& g, const Tensor& q, const Tensor& k, const Saved& saved,
+                          const SampleOptions& options, const kernels::SampleShape& shape) {
+  Tensor dq = Tensor::empty(q.shape(), q.options());
+  Tensor dk = Tensor::empty(k.shape(), k.options());
+  Tensor drawn = Tensor::empty(saved.scores.shape(), q.options());
+  Tensor rest = Tensor::empty(saved.log_rest.shape(), q.options());
+  Tensor workspace =
+      workspace_for(q, kernels::cpu::attention_topk_sample_backward_workspace(shape));
+  STILLPOINT_DISPATCH(attention_topk_sample_backward, q, ([&]<class T>() {
+                        return kernels::AttentionTopkSampleBackwardArgs<T>{
+                            .q = q.data<T>(),
+                            .k = k.data<T>(),
+                            .key_mask = mask_of(options),
+                            .indices = saved.indices.data<int32_t>(),
+                            .scores = saved.scores.data<T>(),
+                            .log_remaining = saved.log_remaining.data<T>(),
+                            .log_rest = saved.log_rest.data<T>(),
+                            .g = g.data<T>(),
+                            .dq = dq.mutable_data<T>(),
+                            .dk = dk.mutable_data<T>(),
+                            .drawn = drawn.mutable_data<T>(),
+                            .rest = rest.mutable_data<T>(),
+                            .workspace = workspace.mutable_data<T>(),
+                            .shape = shape};
+                      }));
+  const auto once = [&](const Tensor& d) {
+    return record_undifferentiable("attention_topk_sample_backward", {g, q, k}, d);
+  };
+  return {once(dq), once(dk)};
+}
+
+// A sample whose law is not yet part of its type.
+struct Drawn {
+  Tensor indices, log_prob, log_normaliser;
+
+  template <class Law>
+  Sample<Law> as() && {
+    return {std::move(indices), std::move(log_prob), std::move(log_normaliser)};
+  }
+};
+
+Drawn draw(const Tensor& q, const Tensor& k, SampleLaw law, int64_t count,
+           const SampleOptions& options, Philox* random) {
+  check_inputs(q, k, count, options);
+  const double scale = 1 / (std::sqrt(static_cast<double>(q.dim(2))) * options.temperature);
+  kernels::SampleShape shape{.batch = q.dim(0),
+                             .queries = q.dim(1),
+                             .keys = k.dim(1),
+                             .width = q.dim(2),
+                             .count = count,
+                             .law = law,
+                             .scale = scale,
+                             .seed = 0,
+                             .stream = 0,
+                             .first_block = 0};
+  if (random != nullptr) {
+    const int64_t blocks = law == SampleLaw::plackett_luce
+                               ? kernels::plackett_luce_blocks(shape.keys)
+                               : kernels::with_replacement_blocks(count);
+    shape.seed = random->seed();
+    shape.stream = random->stream();
+    shape.first_block =
+        random->reserve(static_cast<uint64_t>(shape.batch * shape.queries * blocks));
+  }
+  const Shape rows{shape.batch, shape.queries}, draws{shape.batch, shape.queries, count};
+  Drawn out{.indices = Tensor::empty(draws, {DType::i32, q.device()}),
+            .log_prob = Tensor::empty(draws, q.options()),
+            .log_normaliser = Tensor::empty(rows, q.options())};
+  Saved saved{out.indices, Tensor::empty(draws, q.options()), Tensor::empty(draws, q.options()),
+              Tensor::empty(rows, q.options())};
+  Tensor workspace = workspace_for(q, kernels::cpu::attention_topk_sample_workspace(shape));
+  STILLPOINT_DISPATCH(attention_topk_sample, q, ([&]<class T>() {
+                        return kernels::AttentionTopkSampleArgs<T>{
+                            .q = q.data<T>(),
+                            .k = k.data<T>(),
+                            .key_mask = mask_of(options),
+                            .indices = out.indices.mutable_data<int32_t>(),
+                            .log_prob = out.log_prob.mutable_data<T>(),
+                            .scores = saved.scores.mutable_data<T>(),
+                            .log_remaining = saved.log_remaining.mutable_data<T>(),
+                            .log_rest = saved.log_rest.mutable_data<T>(),
+                            .log_sum = out.log_normaliser.mutable_data<T>(),
+                            .workspace = workspace.mutable_data<T>(),
+                            .shape = shape};
+                      }));
+  out.log_prob = record("attention_topk_sample", {q, k}, out.log_prob,
+                        [q, k, saved, options, shape](const Tensor& g) {
+                          return sample_backward(g, q, k, saved, options, shape);
+                        });
+  return out;
+}
+
+}  // namespace
+
+Sample<TopScores> sample(const Tensor& q, const Tensor& k, TopScores law,
+                         const SampleOptions& options) {
+  return draw(q, k, SampleLaw::top, law.count, options, nullptr).as<TopScores>();
+}
+
+Sample<PlackettLuce> sample(const Tensor& q, const Tensor& k, PlackettLuce law, Philox& random,
+                            const SampleOptions& options) {
+  return draw(q, k, SampleLaw::plackett_luce, law.count, options, &random).as<PlackettLuce>();
+}
+
+Sample<WithReplacement> sample(const Tensor& q, const Tensor& k, WithReplacement law,
+                               Philox& random, const SampleOptions& options) {
+  return draw(q, k, SampleLaw::with_replacement, law.count, options, &random).as<WithReplacement>();
+}
+
+Tensor ordered_score(const Sample<PlackettLuce>& sample) { return ops::sum(sample.log_prob, -1); }
+Tensor score(const Sample<WithReplacement>& sample) { return ops::sum(sample.log_prob, -1); }
+
+}  // namespace stillpoint

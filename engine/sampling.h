@@ -1,0 +1,59 @@
+// Sampling neighbours from attention. The law of a draw is part of its type, and so is what its
+// probability may be taken for: scoring draws by another law does not compile.
+//
+//   auto drawn = sample(q, k, PlackettLuce{.count = 7}, random);
+//   Tensor score = ordered_score(drawn);   // [B, N]: d score is the estimator's factor
+#pragma once
+
+#include <cstdint>
+
+#include "engine/random.h"
+#include "engine/tensor.h"
+
+namespace stillpoint {
+
+// The largest scores, largest first: nothing is drawn. For use after training.
+struct TopScores {
+  int64_t count;
+};
+// Without replacement, one after the other, each by the softmax over the keys that remain.
+struct PlackettLuce {
+  int64_t count;
+};
+// Independently by the softmax over all keys.
+struct WithReplacement {
+  int64_t count;
+};
+
+template <class Law>
+struct Sample {
+  Tensor indices;  // [B, N, count] int32; -1 where there was nothing left to draw
+  // log of the probability of each draw given those before it: [B, N, count], differentiable once
+  // in q and k; 0 where the index is -1.
+  Tensor log_prob;
+  Tensor log_normaliser;  // log sum exp of a query's scores: [B, N], a constant
+};
+
+struct SampleOptions {
+  double temperature = 1.0;
+  Tensor key_mask = {};  // [B, M] int32: nobody sees the keys with 0; undefined: all are seen
+};
+
+// Draws `law.count` of M keys for each of N queries, whose score is q . k / (sqrt(width)
+// temperature): q [B, N, width], k [B, M, width], width up to 128, count up to 64 and up to M.
+// Memory is linear in N and M. The same (seed, position) of `random`, which moves on, and the same
+// scores give the same picks on every device. A NaN or infinite score makes its row's indices -1
+// and its log_prob NaN.
+Sample<TopScores> sample(const Tensor& q, const Tensor& k, TopScores law,
+                         const SampleOptions& options = {});
+Sample<PlackettLuce> sample(const Tensor& q, const Tensor& k, PlackettLuce law, Philox& random,
+                            const SampleOptions& options = {});
+Sample<WithReplacement> sample(const Tensor& q, const Tensor& k, WithReplacement law,
+                               Philox& random, const SampleOptions& options = {});
+
+// log of the probability of a row's draws: [B, N]. Of Plackett and Luce's in the order in which
+// they were drawn.
+Tensor ordered_score(const Sample<PlackettLuce>& sample);
+Tensor score(const Sample<WithReplacement>& sample);
+
+}  // namespace stillpoint

@@ -1,0 +1,25 @@
+// How attention_topk_sample on the CPU cuts its work; the backward as attention does.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/attention/attention_blocks.h"
+#include "kernels/attention_topk_sample/attention_topk_sample.h"
+
+namespace stillpoint::kernels::cpu::attention_blocks {
+
+constexpr int64_t kSampleQueries = 48;
+constexpr int64_t kSampleKeys = 128;  // a multiple of the words that Philox makes at once
+
+// One head, as attention sees it.
+inline AttentionShape attention_shape(const SampleShape& s) {
+  return {.batch = s.batch,
+          .queries = s.queries,
+          .keys = s.keys,
+          .heads = 1,
+          .width = s.width,
+          .mask = AttentionMask::none,
+          .scale = s.scale};
+}
+
+}  // namespace stillpoint::kernels::cpu::attention_blocks

@@ -1,0 +1,141 @@
+// One row's draws from blocks of its scores, on the CPU. Included after <hwy/highway.h>, once per
+// instruction set.
+#if defined(STILLPOINT_SAMPLE_ROWS_INL_H) == defined(HWY_TARGET_TOGGLE)
+#ifdef STILLPOINT_SAMPLE_ROWS_INL_H
+#undef STILLPOINT_SAMPLE_ROWS_INL_H
+#else
+#define STILLPOINT_SAMPLE_ROWS_INL_H
+#endif
+
+#include <hwy/highway.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include "kernels/attention/attention_blocks-inl.h"
+#include "kernels/attention_topk_sample/sample_blocks.h"
+#include "kernels/attention_topk_sample/sample_draws.h"
+#include "kernels/common/exact-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace stillpoint::kernels::cpu::HWY_NAMESPACE {
+
+// The largest score so far and the sum of exp(score - max) over what was not set aside.
+struct RowSum {
+  float max = -kInf;
+  float sum = 0.f;
+
+  // Of a block's row of scores, before its sum is added.
+  HWY_INLINE void raise(const float* score) {
+    const D d;
+    V most = hn::Set(d, max);
+    for (int64_t j = 0; j < kSampleKeys; j += static_cast<int64_t>(hn::Lanes(d)))
+      most = hn::Max(hn::Load(d, score + j), most);
+    const float now = hn::GetLane(hn::MaxOfLanes(d, most));
+    if (now == max) return;
+    sum *= std::exp(max - now);
+    max = now;
+  }
+  HWY_INLINE V exponentials(V score) const {
+    const D d;
+    const V shift = hn::Set(d, max == -kInf ? 0.f : max);
+    return exp2(hn::Mul(hn::Sub(score, shift), hn::Set(d, static_cast<float>(kLog2E))));
+  }
+  void put_back(float score) { sum += std::exp(score - max); }
+  float log() const { return sum == 0.f ? -kInf : max + std::log(sum); }
+  bool finite() const { return sum < kInf && max < kInf; }  // false for NaN too
+};
+
+// The largest perturbed scores so far, largest first; of equals, the earliest.
+struct Largest {
+  int64_t count, found = 0;
+  float perturbed[kSampleCount], score[kSampleCount];
+  int32_t index[kSampleCount];
+
+  HWY_INLINE float threshold() const { return found < count ? -kInf : perturbed[count - 1]; }
+
+  // Takes a key above the threshold; the one that leaves is put back.
+  void take(float p, float s, int32_t j, RowSum& rest) {
+    if (found == count) rest.put_back(score[--found]);
+    int64_t t = found++;
+    for (; t > 0 && perturbed[t - 1] < p; --t) {
+      perturbed[t] = perturbed[t - 1];
+      score[t] = score[t - 1];
+      index[t] = index[t - 1];
+    }
+    perturbed[t] = p, score[t] = s, index[t] = j;
+  }
+
+  // A block's row, whose first key is `first`; `noise` may be null.
+  HWY_INLINE void add(const float* row, const float* noise, int64_t first, RowSum& rest) {
+    const D d;
+    const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+    rest.raise(row);
+    V sum = hn::Zero(d);
+    for (int64_t j = 0; j < kSampleKeys; j += lanes) {
+      const V s = hn::Load(d, row + j);
+      const V p = noise == nullptr ? s : hn::Add(s, hn::Load(d, noise + j));
+      const auto above = hn::Gt(p, hn::Set(d, threshold()));
+      sum = hn::Add(sum, hn::IfThenZeroElse(above, rest.exponentials(s)));
+      if (hn::AllFalse(d, above)) continue;
+      for (int64_t k = j; k < j + lanes; ++k) {
+        const float pk = noise == nullptr ? row[k] : row[k] + noise[k];
+        if (!(pk > -kInf)) continue;  // not seen; the sum above has it where it is NaN
+        if (pk > threshold())
+          take(pk, row[k], static_cast<int32_t>(first + k), rest);
+        else if (hn::ExtractLane(hn::VecFromMask(d, above), static_cast<size_t>(k - j)) != 0.f)
+          rest.put_back(row[k]);  // above the threshold when the vector was compared
+      }
+    }
+    rest.sum += sum_lanes(sum);
+  }
+};
+
+// A row's draws with replacement: once the maximum is known, weights add up to a total, and then to
+// each draw's target in turn.
+struct Independent {
+  uint64_t total = 0, passed = 0;
+  int64_t found = 0, count = 0;
+  uint64_t target[kSampleCount];
+
+  HWY_INLINE uint64_t weights(const float* row, float max, int32_t* weight) const {
+    const D d;
+    HWY_ALIGN float below[kSampleKeys];
+    for (int64_t j = 0; j < kSampleKeys; j += static_cast<int64_t>(hn::Lanes(d)))
+      hn::Store(hn::Sub(hn::Load(d, row + j), hn::Set(d, max)), d, below + j);
+    exact_weights(below, kSampleKeys, weight);
+    uint64_t sum = 0;
+    for (int64_t j = 0; j < kSampleKeys; ++j) sum += static_cast<uint64_t>(weight[j]);
+    return sum;
+  }
+  void add(const float* row, float max) {
+    HWY_ALIGN int32_t weight[kSampleKeys];
+    total += weights(row, max, weight);
+  }
+  void aim(const SampleShape& s, int64_t row) {
+    count = s.count;
+    for (int64_t t = 0; t < count; ++t) target[t] = sample_target(s, row, t, total);
+    std::sort(target, target + count);
+  }
+  void find(const float* row, float max, int64_t first, int32_t* index, float* score) {
+    if (found == count) return;
+    HWY_ALIGN int32_t weight[kSampleKeys];
+    const uint64_t sum = weights(row, max, weight);
+    uint64_t end = passed;
+    for (int64_t j = 0; found < count && target[found] < passed + sum; ++j) {
+      end += static_cast<uint64_t>(weight[j]);
+      for (; found < count && target[found] < end; ++found) {
+        index[found] = static_cast<int32_t>(first + j);
+        score[found] = row[j];
+      }
+    }
+    passed += sum;
+  }
+};
+
+}  // namespace stillpoint::kernels::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // STILLPOINT_SAMPLE_ROWS_INL_H
