@@ -36,10 +36,13 @@ void check_inputs(const Tensor& q, const Tensor& k, int64_t count, const SampleO
                    name(o.key_mask.device()), name(q.device()));
 }
 
-// Scratch of the CPU's kernels; the other backends use none.
-Tensor workspace_for(const Tensor& q, int64_t elements) {
-  const bool used = q.device() == Device::cpu && q.dtype() == DType::f32;
-  return Tensor::empty({used ? elements : 0}, q.options());
+// Scratch of the CPU's kernels and of the reference.
+Tensor workspace_for(const Tensor& q, const kernels::SampleShape& shape, int64_t cpu_elements) {
+  int64_t elements = 0;
+  if (q.device() == Device::cpu)
+    elements = q.dtype() == DType::f32 ? cpu_elements
+                                       : kernels::reference::attention_topk_sample_workspace(shape);
+  return Tensor::empty({elements}, q.options());
 }
 
 const int32_t* mask_of(const SampleOptions& o) {
@@ -58,7 +61,7 @@ Gradients sample_backward(const Tensor& g, const Tensor& q, const Tensor& k, con
   Tensor drawn = Tensor::empty(saved.scores.shape(), q.options());
   Tensor rest = Tensor::empty(saved.log_rest.shape(), q.options());
   Tensor workspace =
-      workspace_for(q, kernels::cpu::attention_topk_sample_backward_workspace(shape));
+      workspace_for(q, shape, kernels::cpu::attention_topk_sample_backward_workspace(shape));
   STILLPOINT_DISPATCH(attention_topk_sample_backward, q, ([&]<class T>() {
                         return kernels::AttentionTopkSampleBackwardArgs<T>{
                             .q = q.data<T>(),
@@ -121,7 +124,7 @@ Drawn draw(const Tensor& q, const Tensor& k, SampleLaw law, int64_t count,
             .log_normaliser = Tensor::empty(rows, q.options())};
   Saved saved{out.indices, Tensor::empty(draws, q.options()), Tensor::empty(draws, q.options()),
               Tensor::empty(rows, q.options())};
-  Tensor workspace = workspace_for(q, kernels::cpu::attention_topk_sample_workspace(shape));
+  Tensor workspace = workspace_for(q, shape, kernels::cpu::attention_topk_sample_workspace(shape));
   STILLPOINT_DISPATCH(attention_topk_sample, q, ([&]<class T>() {
                         return kernels::AttentionTopkSampleArgs<T>{
                             .q = q.data<T>(),

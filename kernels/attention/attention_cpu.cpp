@@ -65,7 +65,7 @@ void forward_block(const AttentionArgs<float>& args, int64_t head, int64_t block
   const AttentionShape& s = args.shape;
   const int64_t stride = padded(s.width), first = block * kQueries;
   const int64_t rows = std::min(kQueries, s.queries - first);
-  const int64_t padded_rows = round_up(rows, kTileRows);
+  const int64_t padded_rows = round_up(rows, kBlockTileRows);
   HWY_ALIGN float q[kQueries * kAttentionWidth], out[kQueries * kAttentionWidth];
   HWY_ALIGN float score[kQueries * kKeys];
   HWY_ALIGN float sum[kQueries * kLanes];
@@ -175,7 +175,7 @@ void backward_block(const AttentionBackwardArgs<float>& args, int64_t head, int6
   const int64_t begin = s.mask == AttentionMask::causal ? key / kQueries * kQueries : 0;
   for (int64_t first = begin; first < s.queries; first += kQueries) {
     const int64_t rows = std::min(kQueries, s.queries - first);
-    const int64_t padded_rows = round_up(rows, kTileRows);
+    const int64_t padded_rows = round_up(rows, kBlockTileRows);
     const float* q = from.q + first * stride;
     const float* g = from.g + first * stride;
     block_product<Into::overwrite>({q, stride, 1}, block.k_transposed, kKeys, score, kKeys,
@@ -191,7 +191,7 @@ void backward_block(const AttentionBackwardArgs<float>& args, int64_t head, int6
                                     args.log_sum[row] * static_cast<float>(kLog2E),
                                     args.delta[row]);
     }
-    const int64_t padded_keys = round_up(keys, kTileRows);
+    const int64_t padded_keys = round_up(keys, kBlockTileRows);
     block_product<Into::add>({score, 1, kKeys}, g, stride, block.dv, stride, padded_keys, stride,
                              rows);
     block_product<Into::add>({dp, 1, kKeys}, q, stride, block.dk, stride, padded_keys, stride,

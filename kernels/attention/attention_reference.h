@@ -6,7 +6,6 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <vector>
 
 #include "kernels/attention/attention.h"
 
@@ -52,14 +51,14 @@ template <class T>
 void attention(const AttentionArgs<T>& args) {
   const AttentionShape& s = args.shape;
   constexpr T kInf = std::numeric_limits<T>::infinity();
-  std::vector<T> score(static_cast<size_t>(s.keys));
   for_attention_queries(s, [&](int64_t b, int64_t i, const AttentionQuery& at) {
+    const auto score = [&](int64_t j) {
+      return static_cast<T>(s.scale) * attention_dot(args.q + at.q, args.k + at.key(j), s.width);
+    };
     T max = -kInf, sum = 0;
     for (int64_t j = 0; j < s.keys; ++j) {
       if (!attention_sees(args, b, i, j)) continue;
-      const T x =
-          static_cast<T>(s.scale) * attention_dot(args.q + at.q, args.k + at.key(j), s.width);
-      score[static_cast<size_t>(j)] = x;
+      const T x = score(j);
       if (x > max || std::isnan(x)) max = x;
     }
     T* out = args.out + at.q;
@@ -68,7 +67,7 @@ void attention(const AttentionArgs<T>& args) {
     if (max == -kInf) return;
     for (int64_t j = 0; j < s.keys; ++j) {
       if (!attention_sees(args, b, i, j)) continue;
-      const T p = std::exp(score[static_cast<size_t>(j)] - max);
+      const T p = std::exp(score(j) - max);
       sum += p;
       for (int64_t d = 0; d < s.width; ++d) out[d] += p * args.v[at.key(j) + d];
     }

@@ -181,6 +181,10 @@ __global__ void __launch_bounds__(kThreads)
 
 enum class Side : uint8_t { queries, keys };  // whose gradient a block forms
 
+// What a multiprocessor should hold at once: 128 registers a thread. Left to itself ptxas tries for
+// more and spills.
+constexpr int kBlocks = 4;
+
 template <int kWidth>
 struct Backward {
   static constexpr int kOther = 32;
@@ -191,7 +195,7 @@ struct Backward {
 
 // Own rows x of q against all y of k, or the other way round: dx = scale sum over y of ds y.
 template <int kWidth, Side kSide>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kBlocks)
     backward_kernel(AttentionTopkSampleBackwardArgs<float> args) {
   using B = Backward<kWidth>;
   constexpr bool kKeySide = kSide == Side::keys;

@@ -77,7 +77,7 @@ struct AttentionTopkSampleArgs {
   T* log_remaining;         // [batch, queries, count], 0 where the index is -1
   T* log_rest;              // [batch, queries]: of the keys that no draw removed
   T* log_sum;               // [batch, queries]: of all keys
-  T* workspace;             // [cpu::attention_topk_sample_workspace(shape)]; the CPU's alone
+  T* workspace;  // [attention_topk_sample_workspace(shape)] of cpu or reference; CUDA has none
   SampleShape shape;
 };
 
@@ -95,7 +95,7 @@ struct AttentionTopkSampleBackwardArgs {
   T* dk;                    // [batch, keys, width]
   T* drawn;                 // [batch, queries, count]: scratch, see sample_row_gradient
   T* rest;                  // [batch, queries]: scratch
-  T* workspace;  // [cpu::attention_topk_sample_backward_workspace(shape)]; the CPU's alone
+  T* workspace;  // cpu: [attention_topk_sample_backward_workspace(shape)], reference: as above
   SampleShape shape;
 };
 

@@ -35,7 +35,7 @@ class Scores {
       : args_(args), sample_(sample), rows_(std::min(kSampleQueries, args.shape.queries - first)) {
     const SampleShape& s = args.shape;
     copy_rows(query_rows(args.q, attention_shape(s), sample), first, s.queries,
-              round_up(rows_, kTileRows), static_cast<float>(s.scale), q_);
+              round_up(rows_, kBlockTileRows), static_cast<float>(s.scale), q_);
   }
   int64_t rows() const { return rows_; }
 
@@ -50,7 +50,7 @@ class Scores {
       const int64_t key = block * kSampleKeys;
       const float* k = args_.workspace + (sample_ * all + block) * kSampleKeys * s.width;
       block_product<Into::overwrite>({q_, stride, 1}, k, kSampleKeys, score, kSampleKeys,
-                                     round_up(rows_, kTileRows), kSampleKeys, s.width);
+                                     round_up(rows_, kBlockTileRows), kSampleKeys, s.width);
       const Seen seen = seen_in_block(args_.key_mask, attention_shape(s), sample_, key);
       const int64_t count = std::min(kSampleKeys, s.keys - key);
       for (int64_t r = 0; r < rows_; ++r) {
@@ -185,14 +185,14 @@ void backward_panel(const AttentionTopkSampleBackwardArgs<float>& args, int64_t 
     const Seen seen = seen_in_block(args.key_mask, a, sample, key);
     for (int64_t first = 0; first < s.queries; first += kQueries) {
       const int64_t count = std::min(kQueries, s.queries - first);
-      const int64_t padded_count = round_up(count, kTileRows);
+      const int64_t padded_count = round_up(count, kBlockTileRows);
       const float* q = from.q + first * stride;
       block_product<Into::overwrite>({q, stride, 1}, k_transposed, kKeys, score, kKeys,
                                      padded_count, kKeys, s.width);
       for (int64_t i = 0; i < count; ++i)
         score_gradients(args, sample * s.queries + first + i, seen, key, keys, score + i * kKeys);
-      block_product<Into::add>({score, 1, kKeys}, q, stride, dk, stride, round_up(keys, kTileRows),
-                               stride, count);
+      block_product<Into::add>({score, 1, kKeys}, q, stride, dk, stride,
+                               round_up(keys, kBlockTileRows), stride, count);
       block_product<Into::add>({score, kKeys, 1}, k, stride, dq + first * stride, stride,
                                padded_count, stride, keys);
     }
