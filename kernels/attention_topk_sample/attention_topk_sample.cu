@@ -162,7 +162,10 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(AttentionTopkSampleAr
   __syncthreads();
   if (threadIdx.x < rows) {
     const sample_warp::Row& row = on.rows[threadIdx.x];
-    finish_row(args, number + threadIdx.x, row.found, row.sum.log(), row.sum.finite());
+    bool finite = row.sum.finite();
+    if constexpr (!kReplacement)
+      finite = finite && (row.found == 0 || on.draws[threadIdx.x].largest.perturbed[0] < INFINITY);
+    finish_row(args, number + threadIdx.x, row.found, row.sum.log(), finite);
   }
 }
 

@@ -79,7 +79,7 @@ void draw_largest(const AttentionTopkSampleArgs<float>& args, int64_t row, Score
     largest[r].count = s.count;
     largest[r].found = 0;
   }
-  scores.for_blocks([&](int64_t r, const float* score, int64_t key) {
+  scores.for_blocks([&](int64_t r, float* score, int64_t key) {
     if (s.law == SampleLaw::top) return largest[r].add(score, nullptr, key, rest[r]);
     HWY_ALIGN float noise[kSampleKeys];
     const uint64_t block =
@@ -91,7 +91,7 @@ void draw_largest(const AttentionTopkSampleArgs<float>& args, int64_t row, Score
     const int64_t first = (row + r) * s.count;
     std::copy_n(largest[r].index, largest[r].found, args.indices + first);
     std::copy_n(largest[r].score, largest[r].found, args.scores + first);
-    const bool finite = rest[r].finite();
+    const bool finite = rest[r].finite() && largest[r].finite();
     finish_row(args, row + r, largest[r].found, rest[r].log(), finite);
   }
 }
@@ -100,14 +100,7 @@ void draw_independent(const AttentionTopkSampleArgs<float>& args, int64_t row, S
   const SampleShape& s = args.shape;
   RowSum all[kSampleQueries];
   Independent draws[kSampleQueries];
-  scores.for_blocks([&](int64_t r, const float* score, int64_t) {
-    const D d;
-    all[r].raise(score);
-    V sum = hn::Zero(d);
-    for (int64_t j = 0; j < kSampleKeys; j += static_cast<int64_t>(hn::Lanes(d)))
-      sum = hn::Add(sum, all[r].exponentials(hn::Load(d, score + j)));
-    all[r].sum += sum_lanes(sum);
-  });
+  scores.for_blocks([&](int64_t r, const float* score, int64_t) { all[r].add(score); });
   const auto drawable = [&](int64_t r) { return all[r].finite() && all[r].sum > 0.f; };
   scores.for_blocks([&](int64_t r, const float* score, int64_t) {
     if (drawable(r)) draws[r].add(score, all[r].max);

@@ -24,11 +24,17 @@ STILLPOINT_HD inline uint64_t sample_target(const SampleShape& s, int64_t row, i
   return high * a + (middle >> 32) + (cross >> 32);
 }
 
+// log(1 + exp x).
+template <class T>
+STILLPOINT_HD inline T log_one_plus(T x) {
+  const T tail = std::log1p(std::exp(x > 0 ? -x : x));
+  return x > 0 ? x + tail : tail;
+}
+// log(exp a + exp b).
 template <class T>
 STILLPOINT_HD inline T log_add(T a, T b) {
-  const T infinite = static_cast<T>(INFINITY);
   const T high = a > b ? a : b, low = a > b ? b : a;
-  return low == -infinite ? high : high + std::log1p(std::exp(low - high));
+  return low == -static_cast<T>(INFINITY) ? high : high + log_one_plus(low - high);
 }
 
 // Fills a row's results from its picks (`found` of them, their indices and scores in place), the
@@ -47,10 +53,15 @@ STILLPOINT_HD inline void finish_row(const AttentionTopkSampleArgs<T>& args, int
       args.log_prob[at] = finite ? T{0} : nan;
       continue;
     }
-    if (args.shape.law != SampleLaw::with_replacement)
-      remaining = log_add(remaining, args.scores[at]);
+    const T score = args.scores[at];
+    if (args.shape.law == SampleLaw::with_replacement) {
+      args.log_prob[at] = score - remaining;
+    } else {
+      // The same difference, from what others have instead: a probability near 1 keeps its digits.
+      args.log_prob[at] = T{0} - log_one_plus(remaining - score);
+      remaining = log_add(remaining, score);
+    }
     args.log_remaining[at] = remaining;
-    args.log_prob[at] = args.scores[at] - remaining;
   }
   args.log_rest[row] = finite ? log_rest : nan;
   args.log_sum[row] = finite ? remaining : nan;

@@ -22,28 +22,35 @@
 HWY_BEFORE_NAMESPACE();
 namespace stillpoint::kernels::cpu::HWY_NAMESPACE {
 
-// The largest score so far and the sum of exp(score - max) over what was not set aside.
+// Of the scores given to it: the largest, and the sum of exp(score - max). The largest of all would
+// not do: what few great scores leave over may be nothing beside it.
 struct RowSum {
   float max = -kInf;
   float sum = 0.f;
 
-  // Of a block's row of scores, before its sum is added.
-  HWY_INLINE void raise(const float* score) {
+  void raise(float score) {
+    if (score == max) return;
+    sum *= std::exp(max - score);
+    max = score;
+  }
+  // A block's row. A NaN need not pass through the maximum: it reaches the sum.
+  HWY_INLINE void add(const float* score) {
     const D d;
+    const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
     V most = hn::Set(d, max);
-    for (int64_t j = 0; j < kSampleKeys; j += static_cast<int64_t>(hn::Lanes(d)))
-      most = hn::Max(hn::Load(d, score + j), most);
-    const float now = hn::GetLane(hn::MaxOfLanes(d, most));
-    if (now == max) return;
-    sum *= std::exp(max - now);
-    max = now;
-  }
-  HWY_INLINE V exponentials(V score) const {
-    const D d;
+    for (int64_t j = 0; j < kSampleKeys; j += lanes) most = hn::Max(hn::Load(d, score + j), most);
+    raise(hn::GetLane(hn::MaxOfLanes(d, most)));
     const V shift = hn::Set(d, max == -kInf ? 0.f : max);
-    return exp2(hn::Mul(hn::Sub(score, shift), hn::Set(d, static_cast<float>(kLog2E))));
+    V total = hn::Zero(d);
+    for (int64_t j = 0; j < kSampleKeys; j += lanes)
+      total = hn::Add(total, exp2(hn::Mul(hn::Sub(hn::Load(d, score + j), shift),
+                                          hn::Set(d, static_cast<float>(kLog2E)))));
+    sum += sum_lanes(total);
   }
-  void put_back(float score) { sum += std::exp(score - max); }
+  void add_one(float score) {
+    raise(std::max(score, max));
+    sum += std::exp(score - max);
+  }
   float log() const { return sum == 0.f ? -kInf : max + std::log(sum); }
   bool finite() const { return sum < kInf && max < kInf; }  // false for NaN too
 };
@@ -55,10 +62,11 @@ struct Largest {
   int32_t index[kSampleCount];
 
   HWY_INLINE float threshold() const { return found < count ? -kInf : perturbed[count - 1]; }
+  bool finite() const { return found == 0 || perturbed[0] < kInf; }
 
-  // Takes a key above the threshold; the one that leaves is put back.
+  // Takes a key above the threshold; the one that leaves goes to the rest.
   void take(float p, float s, int32_t j, RowSum& rest) {
-    if (found == count) rest.put_back(score[--found]);
+    if (found == count) rest.add_one(score[--found]);
     int64_t t = found++;
     for (; t > 0 && perturbed[t - 1] < p; --t) {
       perturbed[t] = perturbed[t - 1];
@@ -68,28 +76,22 @@ struct Largest {
     perturbed[t] = p, score[t] = s, index[t] = j;
   }
 
-  // A block's row, whose first key is `first`; `noise` may be null.
-  HWY_INLINE void add(const float* row, const float* noise, int64_t first, RowSum& rest) {
+  // A block's row, whose first key is `first`; `noise` may be null. Keys taken become -inf in it.
+  HWY_INLINE void add(float* row, const float* noise, int64_t first, RowSum& rest) {
     const D d;
     const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-    rest.raise(row);
-    V sum = hn::Zero(d);
     for (int64_t j = 0; j < kSampleKeys; j += lanes) {
       const V s = hn::Load(d, row + j);
       const V p = noise == nullptr ? s : hn::Add(s, hn::Load(d, noise + j));
-      const auto above = hn::Gt(p, hn::Set(d, threshold()));
-      sum = hn::Add(sum, hn::IfThenZeroElse(above, rest.exponentials(s)));
-      if (hn::AllFalse(d, above)) continue;
+      if (hn::AllFalse(d, hn::Gt(p, hn::Set(d, threshold())))) continue;
       for (int64_t k = j; k < j + lanes; ++k) {
         const float pk = noise == nullptr ? row[k] : row[k] + noise[k];
-        if (!(pk > -kInf)) continue;  // not seen; the sum above has it where it is NaN
-        if (pk > threshold())
-          take(pk, row[k], static_cast<int32_t>(first + k), rest);
-        else if (hn::ExtractLane(hn::VecFromMask(d, above), static_cast<size_t>(k - j)) != 0.f)
-          rest.put_back(row[k]);  // above the threshold when the vector was compared
+        if (!(pk > threshold())) continue;
+        take(pk, row[k], static_cast<int32_t>(first + k), rest);
+        row[k] = -kInf;
       }
     }
-    rest.sum += sum_lanes(sum);
+    rest.add(row);
   }
 };
 

@@ -11,18 +11,24 @@
 
 namespace stillpoint::kernels::cuda::sample_warp {
 
-// The largest score so far and the sum of exp(score - max) over what was not set aside.
+// Of the scores given to it: the largest, and the sum of exp(score - max). The largest of all would
+// not do: what few great scores leave over may be nothing beside it.
 struct RowSum {
   float max, sum;
 
   __device__ __forceinline__ void raise(float score) {
-    const float now = warp_reduce(Max{}(score, max), Max{});
-    if (now == max) return;
-    sum *= expf(max - now);
-    max = now;
+    if (score == max) return;
+    sum *= expf(max - score);
+    max = score;
   }
-  __device__ __forceinline__ float exponential(float score) const {
-    return expf(score - (max == -INFINITY ? 0.f : max));
+  // A score of each lane.
+  __device__ __forceinline__ void add(float score) {
+    raise(warp_max(Max{}(score, max)));
+    sum += warp_sum(expf(score - (max == -INFINITY ? 0.f : max)));
+  }
+  __device__ __forceinline__ void add_one(float score) {
+    raise(Max{}(score, max));
+    sum += expf(score - max);
   }
   __device__ __forceinline__ float log() const { return sum == 0.f ? -INFINITY : max + logf(sum); }
   __device__ __forceinline__ bool finite() const { return sum < INFINITY && max < INFINITY; }
@@ -80,22 +86,18 @@ __device__ inline void add_largest(Row& row, Largest& list, int count, float p, 
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   RowSum sum = row.sum;
   int found = row.found;
-  sum.raise(s);
   const auto threshold = [&] { return found < count ? -INFINITY : list.perturbed[count - 1]; };
-  const bool above = p > threshold();
-  sum.sum += warp_sum(above ? 0.f : sum.exponential(s));
-  unsigned left = __ballot_sync(kFullMask, above);
+  unsigned left = __ballot_sync(kFullMask, p > threshold());
   while (left != 0) {
     const int from = __ffs(static_cast<int>(left)) - 1;
     left &= left - 1;
     const float pk = __shfl_sync(kFullMask, p, from), sk = __shfl_sync(kFullMask, s, from);
-    if (!(pk > threshold())) {
-      sum.sum += sum.exponential(sk);  // above the threshold when the tile was compared
-      continue;
-    }
-    if (found == count) sum.sum += sum.exponential(list.score[--found]);
+    if (!(pk > threshold())) continue;  // it was when the tile was compared
+    if (found == count) sum.add_one(list.score[--found]);
     insert(list, found++, pk, sk, first + from);
+    if (lane == from) s = -INFINITY;
   }
+  sum.add(s);
   __syncwarp();  // all have read the row
   if (lane == 0) row.sum = sum, row.found = found;
   __syncwarp();
@@ -103,8 +105,7 @@ __device__ inline void add_largest(Row& row, Largest& list, int count, float p, 
 
 __device__ inline void add_sum(Row& row, float s) {
   RowSum sum = row.sum;
-  sum.raise(s);
-  sum.sum += warp_sum(sum.exponential(s));
+  sum.add(s);
   __syncwarp();
   if (threadIdx.x % kWarpSize == 0) row.sum = sum;
   __syncwarp();

@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <bit>
 
+#include "kernels/common/device_wide.h"
 #include "kernels/common/launch.h"
-#include "kernels/transpose_csr/device_wide.h"
 
 namespace stillpoint::kernels::cuda {
 namespace {
