@@ -52,8 +52,10 @@ Sample<WithReplacement> sample(const Tensor& q, const Tensor& k, WithReplacement
                                Philox& random, const SampleOptions& options = {});
 
 // log of the probability of a row's draws: [B, N]. Of Plackett and Luce's in the order in which
-// they were drawn.
+// they were drawn, or of the set of them in any order, whose gradient varies less where what is
+// done with the draws does not depend on their order. Once differentiable.
 Tensor ordered_score(const Sample<PlackettLuce>& sample);
+Tensor set_score(const Sample<PlackettLuce>& sample);
 Tensor score(const Sample<WithReplacement>& sample);
 
 }  // namespace stillpoint

@@ -19,12 +19,18 @@ concept HasOrderedScore = requires(const S& s) {
   ordered_score(s);
 };
 template <class S>
+concept HasSetScore = requires(const S& s) {
+  set_score(s);
+};
+template <class S>
 concept HasScore = requires(const S& s) {
   score(s);
 };
 static_assert(HasOrderedScore<Sample<PlackettLuce>> && HasScore<Sample<WithReplacement>>);
-static_assert(!HasOrderedScore<Sample<WithReplacement>> && !HasScore<Sample<PlackettLuce>>);
-static_assert(!HasOrderedScore<Sample<TopScores>> && !HasScore<Sample<TopScores>>);
+static_assert(HasSetScore<Sample<PlackettLuce>> && !HasScore<Sample<PlackettLuce>>);
+static_assert(!HasOrderedScore<Sample<WithReplacement>> && !HasSetScore<Sample<WithReplacement>>);
+static_assert(!HasOrderedScore<Sample<TopScores>> && !HasSetScore<Sample<TopScores>>);
+static_assert(!HasScore<Sample<TopScores>>);
 
 std::vector<float> floats(const Tensor& t) { return t.to_vector<float>(); }
 
