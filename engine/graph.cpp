@@ -42,6 +42,13 @@ Graph Graph::from_csr(Tensor offsets, Tensor indices, int64_t cols) {
   return g;
 }
 
+Graph Graph::from_neighbours(const Tensor& neighbours, int64_t keys) {
+  const ops::NeighboursCsr csr = ops::neighbours_csr(neighbours, keys);
+  const Tensor last = ops::rows(csr.offsets, csr.offsets.numel() - 1, 1);
+  const int64_t entries = last.to_vector<int32_t>()[0];
+  return from_csr(csr.offsets, ops::rows(csr.indices, 0, entries), neighbours.dim(0) * keys);
+}
+
 Graph Graph::to(Device device) const {
   Graph g = *this;
   for (Tensor* t : {&g.offsets_, &g.indices_, &g.t_offsets_, &g.t_indices_, &g.order_, &g.t_order_})

@@ -24,6 +24,12 @@ class Graph {
   // it: whether all rows have one degree is asked of the host.
   static Graph from_csr(Tensor offsets, Tensor indices, int64_t cols);
 
+  // One graph of all samples of a batch, each a block of the diagonal: row b N + i listens to
+  // columns b keys + j for the neighbours j of node i of sample b, [B, N, count] int32 in [0,
+  // keys), not checked; negative ones are none (a Sample's `indices`). Activations [B, N, C] are
+  // its rows as [1, B N, C]. Built on the device of `neighbours`; waits for it, as from_csr does.
+  static Graph from_neighbours(const Tensor& neighbours, int64_t keys);
+
   int64_t rows() const { return rows_; }
   int64_t cols() const { return cols_; }
   int64_t entries() const { return indices_.defined() ? indices_.numel() : 0; }

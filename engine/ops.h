@@ -236,6 +236,17 @@ struct CsrTranspose {
 };
 CsrTranspose transpose_csr(const Tensor& offsets, const Tensor& indices, int64_t cols);
 
+// ---- neighbours_csr ----------------------------------------------------------------------------
+
+// Lists of neighbours [B, N, count] (int32 in [0, keys), not checked; negative ones are none) as
+// the CSR pattern of one graph with B blocks on its diagonal, of N rows and `keys` columns each:
+// what Graph::from_neighbours builds. Integers only, so there is no gradient.
+struct NeighboursCsr {
+  Tensor offsets;  // [B N + 1]
+  Tensor indices;  // [B N count], of which the last offset says how many are written
+};
+NeighboursCsr neighbours_csr(const Tensor& neighbours, int64_t keys);
+
 // ---- random_fill -------------------------------------------------------------------------------
 
 // Fresh tensors of random numbers; the same (seed, stream, position) gives the same numbers on

@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "engine/ops.h"
 #include "tests/support/graphs.h"
+#include "tests/support/op_test.h"
 
 namespace stillpoint {
 namespace {
@@ -71,6 +73,45 @@ TEST(Graph, FromCsrOnEveryDevice) {
                   b.transposed_order().to_vector<int32_t>())
             << name;
       }
+    }
+  }
+}
+
+// The graph of a batch's neighbours is the graph made of their rows on the host, and what it adds
+// up is what every sample's own graph adds up.
+TEST(Graph, FromNeighbours) {
+  constexpr int32_t kKeys = 6;
+  const Tensor neighbours = Tensor::from<int32_t>(
+      {3, 0, 5, -1, -1, -1, 2, 2, -1, /* second sample */ 1, -1, -1, 5, 4, 0, 3, -1, -1},
+      {2, 3, 3});
+  const std::vector<std::vector<int32_t>> rows = {{3, 0, 5}, {}, {2, 2}, {1}, {5, 4, 0}, {3}};
+  std::vector<std::vector<int32_t>> shifted = rows;
+  for (size_t i = 3; i < 6; ++i)
+    for (int32_t& j : shifted[i]) j += kKeys;
+  const Graph wanted = Graph::from_rows(shifted, 2 * kKeys);
+  const Tensor a = test::random_tensor({2, 3, 5}, 1), c = test::random_tensor({2, kKeys, 5}, 2);
+  for (const Device device : {Device::cpu, Device::cuda}) {
+    if (!available(device)) GTEST_SKIP() << "no CUDA device; the CPU agrees";
+    const Graph made = Graph::from_neighbours(neighbours.to(device), kKeys);
+    EXPECT_EQ(made.device(), device);
+    for (const auto& [x, y] : {std::pair{made, wanted}, {made.transposed(), wanted.transposed()}}) {
+      EXPECT_EQ(x.cols(), y.cols());
+      EXPECT_EQ(x.offsets().to_vector<int32_t>(), y.offsets().to_vector<int32_t>());
+      EXPECT_EQ(x.indices().to_vector<int32_t>(), y.indices().to_vector<int32_t>());
+      EXPECT_EQ(x.transposed_order().to_vector<int32_t>(),
+                y.transposed_order().to_vector<int32_t>());
+    }
+    const auto flat = [device](const Tensor& x) {
+      return ops::reshape(x.to(DType::f32).to(device), {1, x.dim(0) * x.dim(1), x.dim(2)});
+    };
+    const Tensor sums = ops::message_sum(flat(a), flat(c), made);
+    for (int64_t b = 0; b < 2; ++b) {
+      const Graph own = Graph::from_rows({rows.begin() + 3 * b, rows.begin() + 3 * b + 3}, kKeys);
+      const Tensor alone =
+          ops::message_sum(ops::rows(a.to(DType::f32), b, 1).to(device),
+                           ops::rows(c.to(DType::f32), b, 1).to(device), own.to(device));
+      const Tensor here = ops::rows(ops::reshape(sums, {6, 5}), 3 * b, 3);
+      EXPECT_EQ(here.to_vector<float>(), alone.to_vector<float>()) << b;
     }
   }
 }
