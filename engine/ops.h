@@ -127,6 +127,15 @@ struct AttentionOptions {
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v,
                  const AttentionOptions& options = {});
 
+// ---- graph_attention ---------------------------------------------------------------------------
+
+// attention in which token i sees its neighbours in the graph alone: q [B, rows, heads width], k
+// and v [B, cols, heads width] -> [B, rows, heads width], heads up to 128 channels wide. On the
+// complete graph with self-loops it is attention. A token without neighbours gives 0. Once
+// differentiable.
+Tensor graph_attention(const Tensor& q, const Tensor& k, const Tensor& v, const Graph& graph,
+                       int64_t heads = 1);
+
 // ---- embedding ---------------------------------------------------------------------------------
 
 // table [V, C], indices [...] int32 in [0, V) -> [..., C]. An index outside throws OptionError on
