@@ -14,15 +14,16 @@
 // Rows are tokens and hold all heads side by side, as a linear layer writes and reads them: no
 // operand is ever transposed in memory. Head h is the columns [h width, (h + 1) width).
 //
-// A query sees key j if key_mask[b, j] is not 0 and, with Mask::causal, j <= i. A query that sees
-// no key, or only scores of -inf, gives 0, log_sum +inf, and gradients 0. What lies in a masked key
-// or its value is never read into a result. NaN in a query, or in a key that it sees, makes its row
-// NaN. Blocks are cut by the problem alone and added in order: the same bits for any thread count.
-// Outputs may not alias inputs.
+// A query sees key j if key_mask[b, j] is not 0 and, with AttentionMask::causal, j <= i. A query
+// that sees no key, or only scores of -inf, gives 0, log_sum +inf, and gradients 0. What lies in a
+// masked key or its value is never read into a result. NaN in a query, or in a key that it sees,
+// makes its row NaN; so may NaN in a later token that AttentionMask::causal hides (its weight is 0,
+// and 0 NaN is NaN). Blocks are cut by the problem alone and added in order: the same bits for any
+// thread count. Outputs may not alias inputs.
 //
-// Cost with P pairs (batch heads queries keys, about half with Mask::causal): forward 4 P width
-// flops and P exponentials, backward 10 P width (CUDA 14: dq and dk, dv are two kernels, for want
-// of atomics with an order) and P exponentials.
+// Cost with P pairs (batch heads queries keys, about half with AttentionMask::causal): forward 4 P
+// width flops and P exponentials, backward 10 P width (CUDA 14: dq and dk, dv are two kernels, for
+// want of atomics with an order) and P exponentials.
 #pragma once
 
 #include <cstdint>

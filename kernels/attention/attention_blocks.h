@@ -49,9 +49,9 @@ void for_parts(const AttentionShape& s, int64_t parts, Body&& body) {
   });
 }
 
-// ---- forward: for every head and block of keys, keys transposed [width, kKeys], values [kKeys,
-// padded(width)]
-// -----------------------------------------------------------------------------------
+// ---- forward -----------------------------------------------------------------------------------
+
+// For every head and block of keys: keys transposed [width, kKeys], values [kKeys, padded(width)].
 
 inline int64_t forward_block_size(const AttentionShape& s) {
   return kKeys * (s.width + padded(s.width));
@@ -60,9 +60,10 @@ inline int64_t forward_block_at(const AttentionShape& s, int64_t head, int64_t b
   return (head * blocks(s.keys, kKeys) + block) * forward_block_size(s);
 }
 
-// ---- backward: for every head, queries (scaled) and gradients [padded queries, padded(width)],
-// and what each panel of keys adds to the queries' gradient
-// --------------------------------------------
+// ---- backward ----------------------------------------------------------------------------------
+
+// For every head: queries (scaled) and gradients [padded queries, padded(width)], and what each
+// panel of keys adds to the queries' gradient.
 
 // Panels are what threads share where there are few heads: about 16 tasks in all, and no more than
 // 8 panels, so that memory stays linear.

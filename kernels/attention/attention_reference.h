@@ -11,15 +11,16 @@
 
 namespace stillpoint::kernels::reference {
 
-// Calls body(b, i, query) for every row; `query` says where the operands of that head lie.
+// Where the operands of one head of one query lie.
 struct AttentionQuery {
-  int64_t q, k,
-      key_step;  // first element of the query's row and of key 0, elements from key to key
-  int64_t row;   // of log_sum and delta
+  int64_t q, k;      // the first elements of the query and of key 0
+  int64_t key_step;  // elements from key to key
+  int64_t row;       // of log_sum and delta
 
   int64_t key(int64_t j) const { return k + j * key_step; }
 };
 
+// Calls body(b, i, query) for every head of every query.
 template <class Body>
 void for_attention_queries(const AttentionShape& s, Body&& body) {
   const int64_t channels = s.heads * s.width;

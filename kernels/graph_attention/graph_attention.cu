@@ -12,6 +12,9 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarpSize;
+// What a multiprocessor should hold at once: 64 registers a thread. Left to itself ptxas calls the
+// shuffles as functions on sm_80, and spills around them.
+constexpr int kBlocks = 4;
 
 // A lane's channels of one head's row.
 template <int kParts>
@@ -61,7 +64,8 @@ __device__ __forceinline__ void for_heads(int64_t rows, const GraphAttentionShap
 }
 
 template <int kParts>
-__global__ void __launch_bounds__(kThreads) forward_kernel(GraphAttentionArgs<float> args) {
+__global__ void __launch_bounds__(kThreads, kBlocks)
+    forward_kernel(GraphAttentionArgs<float> args) {
   const GraphAttentionShape& s = args.shape;
   const CsrView& p = args.pattern;
   const auto scale = static_cast<float>(s.scale);
@@ -92,7 +96,8 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(GraphAttentionArgs<fl
 // ---- backward ----------------------------------------------------------------------------------
 
 template <int kParts>
-__global__ void __launch_bounds__(kThreads) queries_kernel(GraphAttentionBackwardArgs<float> args) {
+__global__ void __launch_bounds__(kThreads, kBlocks)
+    queries_kernel(GraphAttentionBackwardArgs<float> args) {
   const GraphAttentionShape& s = args.shape;
   const CsrView& p = args.pattern;
   const auto scale = static_cast<float>(s.scale);
@@ -115,7 +120,8 @@ __global__ void __launch_bounds__(kThreads) queries_kernel(GraphAttentionBackwar
 }
 
 template <int kParts>
-__global__ void __launch_bounds__(kThreads) keys_kernel(GraphAttentionBackwardArgs<float> args) {
+__global__ void __launch_bounds__(kThreads, kBlocks)
+    keys_kernel(GraphAttentionBackwardArgs<float> args) {
   const GraphAttentionShape& s = args.shape;
   const CsrView& p = args.transposed;
   const auto scale = static_cast<float>(s.scale);

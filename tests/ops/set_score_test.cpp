@@ -23,7 +23,8 @@ OpCase make_case(const std::string& name, const Tensor& log_prob) {
           .inputs = {log_prob},
           .op = [](std::span<const Tensor> x) { return score_of(x[0]); },
           .derivatives = Derivatives::first,
-          .terms = static_cast<double>(std::max<int64_t>(1, log_prob.dim(-1)))};
+          .terms = static_cast<double>(std::max<int64_t>(1, log_prob.dim(-1))),
+          .gradient_probes = 8};
 }
 
 // log of probabilities around `centre`, by factors of up to e^spread.
