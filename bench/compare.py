@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Times one of our ops, or our models whole, against its peers, interleaved, and prints the ratios.
 
-  python3 bench/compare.py OP [--rounds 15] [--calls 5]     message_sum or attention
+  python3 bench/compare.py OP [--rounds 15] [--calls 5]     message_sum, attention or attention_topk_sample
   python3 bench/compare.py models [--rounds 5]     every task of compare_models.py; or one by its name:
   python3 bench/compare.py refine_train [--threads 1]
 
@@ -20,7 +20,7 @@ import tempfile
 import compare_models
 from contender import PEER_PYTHON, ROOT, Contender, build, load, verify
 
-OPS = ['message_sum', 'attention']
+OPS = ['message_sum', 'attention', 'attention_topk_sample']
 
 
 def table(times, ours):

@@ -1,0 +1,53 @@
+// Our side of bench/compare.py attention_topk_sample: 20 draws without replacement as a user calls
+// for them, allocation and tape included.
+#include "bench/peers/peer.h"
+#include "engine/autograd.h"
+#include "engine/sampling.h"
+
+namespace stillpoint {
+namespace {
+
+constexpr int64_t kTokens = 4096, kWidth = 64, kCount = 20;
+
+class AttentionTopkSample : public peers::Problem {
+ public:
+  explicit AttentionTopkSample(const std::string& folder) {
+    const auto tensor = [&](const std::string& name, int64_t channels) {
+      return Tensor::from(peers::read<float>(folder + "/" + name + ".bin", kTokens * channels),
+                          {1, kTokens, channels});
+    };
+    for (const char* name : {"q", "k"}) {
+      inputs_.push_back(tensor(name, kWidth));
+      leaves_.push_back(inputs_.back().clone());
+      leaves_.back().set_requires_grad();
+    }
+    g_ = tensor("g", kCount);
+    // The verification wants to know what is drawn, which is the same in every call.
+    peers::write(folder + "/indices.bin", drawn_from(inputs_).indices.to(DType::f32));
+  }
+  Tensor forward() const override {
+    const NoGrad none;
+    return drawn_from(inputs_).log_prob;
+  }
+  std::vector<Tensor> gradient() const override {
+    const Tensor out = drawn_from(leaves_).log_prob;
+    return vjp({&out, 1}, leaves_, {&g_, 1});
+  }
+  std::vector<std::string> outputs() const override { return {"out.bin", "dq.bin", "dk.bin"}; }
+
+ private:
+  static Sample<PlackettLuce> drawn_from(const std::vector<Tensor>& x) {
+    Philox random(1);
+    return sample(x[0], x[1], PlackettLuce{kCount}, random);
+  }
+
+  std::vector<Tensor> inputs_, leaves_;
+  Tensor g_;
+};
+
+}  // namespace
+}  // namespace stillpoint
+
+int main() {
+  return stillpoint::peers::run<stillpoint::AttentionTopkSample>("attention_topk_sample");
+}
