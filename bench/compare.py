@@ -30,19 +30,19 @@ def table(times, ours):
     for form in dict.fromkeys(form for form, _ in times):
         row = f'{form:30}'
         for kind, width in zip(kinds, (12, 24)):
-            row += f'{1e3 * medians[form, kind]:{width}.3f}{medians[form, kind] / medians[ours, kind]:8.1f}'
+            row += f'{1e3 * medians[form, kind]:{width}.3f}{medians[form, kind] / medians[ours[0], kind]:8.1f}'
         print(row)
     groups = {'best eager form': lambda f: '/' not in f and ':' not in f,
               'best eager form, tiled by hand': lambda f: '/' in f,
               'best compiled form': lambda f: f.startswith('compile:')}
     for group, belongs in groups.items():
         for kind in kinds:
-            forms = [f for f, k in times if k == kind and f != ours and belongs(f)]
+            forms = [f for f, k in times if k == kind and f not in ours and belongs(f)]
             if not forms:
                 continue
             best = min(forms, key=lambda form: medians[form, kind])
-            ratio = medians[best, kind] / medians[ours, kind]
-            print(f'{group}, {kind}: {best}, {ratio:.1f} times ours')
+            ratio = medians[best, kind] / medians[ours[0], kind]
+            print(f'{group}, {kind}: {best}, {ratio:.1f} times {ours[0]}')
 
 
 def compare_op(op, rounds, calls):
@@ -60,7 +60,7 @@ def compare_op(op, rounds, calls):
                         times.setdefault((form, kind), []).append(contender.time(form, kind, calls))
         ours.close()
         peer.close()
-        table(times, ours.forms[0])
+        table(times, ours.forms)
         print(f'load average {load()}')
 
 

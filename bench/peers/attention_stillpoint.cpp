@@ -42,4 +42,4 @@ class Attention : public peers::Problem {
 }  // namespace
 }  // namespace stillpoint
 
-int main() { return stillpoint::peers::run<stillpoint::Attention>("attention"); }
+int main() { return stillpoint::peers::run<stillpoint::Attention>({"attention"}); }

@@ -1,5 +1,7 @@
-// Our side of bench/compare.py attention_topk_sample: 20 draws without replacement as a user calls
-// for them, allocation and tape included.
+// Our side of bench/compare.py attention_topk_sample: 20 draws without replacement, and the 20
+// largest scores, as a user calls for them, allocation and tape included.
+#include <type_traits>
+
 #include "bench/peers/peer.h"
 #include "engine/autograd.h"
 #include "engine/sampling.h"
@@ -9,6 +11,7 @@ namespace {
 
 constexpr int64_t kTokens = 4096, kWidth = 64, kCount = 20;
 
+template <class Law>
 class AttentionTopkSample : public peers::Problem {
  public:
   explicit AttentionTopkSample(const std::string& folder) {
@@ -23,7 +26,8 @@ class AttentionTopkSample : public peers::Problem {
     }
     g_ = tensor("g", kCount);
     // The verification wants to know what is drawn, which is the same in every call.
-    peers::write(folder + "/indices.bin", drawn_from(inputs_).indices.to(DType::f32));
+    peers::write(folder + "/" + kPrefix + "indices.bin",
+                 drawn_from(inputs_).indices.to(DType::f32));
   }
   Tensor forward() const override {
     const NoGrad none;
@@ -33,12 +37,20 @@ class AttentionTopkSample : public peers::Problem {
     const Tensor out = drawn_from(leaves_).log_prob;
     return vjp({&out, 1}, leaves_, {&g_, 1});
   }
-  std::vector<std::string> outputs() const override { return {"out.bin", "dq.bin", "dk.bin"}; }
+  std::vector<std::string> outputs() const override {
+    return {kPrefix + "out.bin", kPrefix + "dq.bin", kPrefix + "dk.bin"};
+  }
 
  private:
-  static Sample<PlackettLuce> drawn_from(const std::vector<Tensor>& x) {
+  static constexpr bool kTop = std::is_same_v<Law, TopScores>;
+  inline static const std::string kPrefix = kTop ? "top_" : "draw_";
+
+  static Sample<Law> drawn_from(const std::vector<Tensor>& x) {
     Philox random(1);
-    return sample(x[0], x[1], PlackettLuce{kCount}, random);
+    if constexpr (kTop)
+      return sample(x[0], x[1], Law{kCount});
+    else
+      return sample(x[0], x[1], Law{kCount}, random);
   }
 
   std::vector<Tensor> inputs_, leaves_;
@@ -49,5 +61,7 @@ class AttentionTopkSample : public peers::Problem {
 }  // namespace stillpoint
 
 int main() {
-  return stillpoint::peers::run<stillpoint::AttentionTopkSample>("attention_topk_sample");
+  using stillpoint::AttentionTopkSample, stillpoint::PlackettLuce, stillpoint::TopScores;
+  return stillpoint::peers::run<AttentionTopkSample<PlackettLuce>, AttentionTopkSample<TopScores>>(
+      {"plackett_luce", "top"});
 }

@@ -78,8 +78,9 @@ class Problem:
         def ours(name, like):
             return torch.from_numpy(numpy.fromfile(os.path.join(folder, name + '.bin'), numpy.float32)).view(like.shape)
         shapes = {'out': self.g, 'dq': self.inputs[0], 'dk': self.inputs[1]}
-        yield 'stillpoint', self.worst(ours('indices', self.g).long(),
-                                       [ours(name, like) for name, like in shapes.items()])
+        for form, prefix in {'plackett_luce': 'draw_', 'top': 'top_'}.items():
+            yield form, self.worst(ours(prefix + 'indices', self.g).long(),
+                                   [ours(prefix + name, like) for name, like in shapes.items()])
         for name, form in FORMS.items():
             index, log_prob = form(*self.leaves)
             yield name, self.worst(index, [log_prob.detach(), *torch.autograd.grad(log_prob, self.leaves, self.g)])

@@ -43,4 +43,4 @@ class MessageSum : public peers::Problem {
 }  // namespace
 }  // namespace stillpoint
 
-int main() { return stillpoint::peers::run<stillpoint::MessageSum>("message_sum"); }
+int main() { return stillpoint::peers::run<stillpoint::MessageSum>({"message_sum"}); }

@@ -71,14 +71,16 @@ inline void write_outputs(const Problem& problem, const std::string& folder) {
   for (size_t k = 0; k < gradients.size(); ++k) write(folder + "/" + names[k + 1], gradients[k]);
 }
 
-// Reads the folder's name, then requests until the end of stdin.
-template <class P>
-int serve(const std::string& form) {
+// Reads the folder's name, then requests until the end of stdin. `forms` names the problems in
+// their order, and each is asked for by its name.
+template <class... P>
+int serve(const std::vector<std::string>& forms) {
   kernels::set_num_threads(1);
   std::string folder, line;
   std::getline(std::cin, folder);
-  const P problem(folder);
-  fmt::print("stillpoint, {}\n{}\n", kernels::active_isa(), form);
+  std::vector<std::unique_ptr<Problem>> problems;
+  (problems.push_back(std::make_unique<P>(folder)), ...);
+  fmt::print("stillpoint, {}\n{}\n", kernels::active_isa(), fmt::join(forms, " "));
   std::fflush(stdout);
   while (std::getline(std::cin, line)) {
     std::istringstream words(line);
@@ -86,9 +88,12 @@ int serve(const std::string& form) {
     int calls = 0;
     words >> name >> kind >> calls;
     if (name == "verify") {
-      write_outputs(problem, folder);
+      for (const auto& problem : problems) write_outputs(*problem, folder);
       fmt::print("written\n");
     } else {
+      const auto at = std::find(forms.begin(), forms.end(), name);
+      check<OptionError>(at != forms.end(), "there is no form {}", name);
+      const Problem& problem = *problems[static_cast<size_t>(at - forms.begin())];
       fmt::print("{:.9f}\n", kind == "forward" ? seconds(calls, [&] { problem.forward(); })
                                                : seconds(calls, [&] { problem.gradient(); }));
     }
@@ -98,10 +103,10 @@ int serve(const std::string& form) {
 }
 
 // main(): serves, or says what went wrong.
-template <class P>
-int run(const std::string& form) {
+template <class... P>
+int run(const std::vector<std::string>& forms) {
   try {
-    return serve<P>(form);
+    return serve<P...>(forms);
   } catch (const Error& e) {
     fmt::print(stderr, "{}\n", e.what());
     return EXIT_FAILURE;
