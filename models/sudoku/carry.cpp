@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <numeric>
-#include <span>
 #include <utility>
 
 #include "engine/autograd.h"
@@ -15,12 +14,19 @@ namespace {
 
 // A stream of its own, far from those of the puzzles, which are numbered from 0 and from 2^63.
 constexpr uint64_t kPoolStream = ~uint64_t{0};
+// Of the probes of the Jacobian's penalty, numbered by the first puzzle that they are for.
+constexpr uint64_t kProbeStream = uint64_t{3} << 62;
 
 void check_options(const CarryOptions& o) {
   check<OptionError>(o.boards >= 1, "carry: {} boards; wanted 1 or more", o.boards);
   check<OptionError>(o.slice >= 1, "carry: slices of {}; wanted 1 or more", o.slice);
   check<OptionError>(o.window >= 1, "carry: a window of {}; wanted 1 or more", o.window);
   check<OptionError>(o.segments >= 1, "carry: {} segments; wanted 1 or more", o.segments);
+  if (o.equilibrium) {
+    check<OptionError>(o.segments == 1, "carry: {} segments and fixed points; wanted 1",
+                       o.segments);
+    check_options(*o.equilibrium);
+  }
   check<OptionError>(o.leave >= 0 && o.leave <= 1, "carry: leave {}; wanted 0 to 1", o.leave);
 }
 
@@ -37,6 +43,17 @@ Tensor repeated(const std::vector<int32_t>& digits, int steps, int64_t boards) {
   return Tensor::from(all, {steps, boards, static_cast<int64_t>(digits.size()) / boards});
 }
 
+// Says of every board whether each of its cells is right.
+void note_solved(const std::vector<int32_t>& answer, const std::vector<int32_t>& wanted,
+                 std::span<char> solved) {
+  const size_t cells = wanted.size() / solved.size();
+  for (size_t b = 0; b < solved.size(); ++b) {
+    const auto first = static_cast<ptrdiff_t>(b * cells),
+               end = first + static_cast<ptrdiff_t>(cells);
+    solved[b] = std::equal(answer.begin() + first, answer.begin() + end, wanted.begin() + first);
+  }
+}
+
 Shape states_shape(const Network& net, int64_t boards) {
   Shape shape = net.start(1).shape();
   shape[0] = boards;
@@ -45,15 +62,29 @@ Shape states_shape(const Network& net, int64_t boards) {
 
 }  // namespace
 
-const char* name(Regime regime) { return regime == Regime::carry ? "carry" : "unroll"; }
+const char* name(Regime regime) {
+  switch (regime) {
+    case Regime::carry:
+      return "carry";
+    case Regime::unroll:
+      return "unroll";
+    case Regime::equilibrium:
+      return "equilibrium";
+  }
+  return "";
+}
 
 CarryOptions carry_options(Regime regime) {
   CarryOptions options;
-  if (regime == Regime::unroll) {
-    options.window = 16;
-    options.segments = 1;
-  }
+  if (regime != Regime::carry) options.segments = 1;
+  if (regime == Regime::unroll) options.window = 16;
+  if (regime == Regime::equilibrium) options.equilibrium.emplace();
   return options;
+}
+
+Regime regime_of(const CarryOptions& options) {
+  if (options.equilibrium) return Regime::equilibrium;
+  return options.segments == 1 ? Regime::unroll : Regime::carry;
 }
 
 CarryPool::CarryPool(const CarryOptions& options) : options_(options) {
@@ -105,31 +136,38 @@ Tensor CarryPool::window_start(const Network& net, int64_t begin, int64_t size) 
                   ops::mul(carried, ops::affine(start, -1.0, 1.0)));
 }
 
-// One slice through one window and back. Returns its part of the mean loss.
-double CarryPool::window(const Network& net, int64_t begin, int64_t size,
-                         std::vector<char>& solved) {
+// One slice through one window, or to its fixed points, and back. Adds its part to the means.
+void CarryPool::window(const Network& net, int64_t begin, int64_t size, CarryReport& report,
+                       std::span<char> solved) {
   const Tensor x = net.encode(part(givens_, begin, size));
   const std::vector<int32_t> wanted = digits(part(solutions_, begin, size)).to_vector<int32_t>();
-  const Tensor states = net.trajectory(window_start(net, begin, size), x, options_.window);
+  const Tensor start = window_start(net, begin, size);
+  const Shape shape = start.shape();
+  const std::optional<EquilibriumOptions>& e = options_.equilibrium;
+  const int steps = e ? 1 : options_.window;
+  implicit::FixedPoint fixed;
+  if (e) fixed = implicit::fixed_point(refinement(net), start, {x}, fixed_point_options(*e));
+  const Tensor states = e ? ops::reshape(fixed.z, {1, shape[0], shape[1], shape[2]})
+                          : net.trajectory(start, x, steps);
   const Tensor logits = net.logits(states);
-  Tensor loss =
-      ops::cross_entropy(logits, repeated(wanted, options_.window, size).to(net.device()));
   const double share = static_cast<double>(size) / static_cast<double>(options_.boards);
-  loss = ops::affine(loss, share);
-  backward(loss);
-  const Shape shape = {size, states.dim(2), states.dim(3)};
-  const int64_t last = (options_.window - 1) * numel(shape);
+  const Tensor loss = ops::affine(
+      ops::cross_entropy(logits, repeated(wanted, steps, size).to(net.device())), share);
+  Tensor penalty;
+  if (e && e->jacobian_penalty > 0) {
+    const auto first = static_cast<uint64_t>(state_.puzzles[static_cast<size_t>(begin)]);
+    Philox random(options_.puzzles.seed, kProbeStream + first);
+    penalty = ops::affine(jacobian_penalty(net, fixed.z, x, random), share);
+  }
+  backward(penalty ? ops::add(loss, ops::affine(penalty, e->jacobian_penalty)) : loss);
+  const int64_t last = (steps - 1) * numel(shape);
   state_.states.alias(shape, begin * shape[1] * shape[2]).assign(states.alias(shape, last));
 
-  const std::vector<int32_t> answer = likeliest(ops::rows(logits, options_.window - 1, 1));
-  const size_t cells = wanted.size() / static_cast<size_t>(size);
-  for (size_t b = 0; b < static_cast<size_t>(size); ++b) {
-    const auto first = static_cast<ptrdiff_t>(b * cells);
-    solved[static_cast<size_t>(begin) + b] =
-        std::equal(answer.begin() + first, answer.begin() + first + static_cast<ptrdiff_t>(cells),
-                   wanted.begin() + first);
-  }
-  return loss.item();
+  report.loss += loss.item();
+  if (penalty) report.equilibrium.penalty += penalty.item();
+  if (e) report.equilibrium.add(*fixed.report, 1.0 / static_cast<double>(options_.boards));
+  note_solved(likeliest(ops::rows(logits, steps - 1, 1)), wanted,
+              solved.subspan(static_cast<size_t>(begin), static_cast<size_t>(size)));
 }
 
 CarryReport CarryPool::step(const Network& net) {
@@ -140,7 +178,7 @@ CarryReport CarryPool::step(const Network& net) {
   std::vector<char> solved(static_cast<size_t>(options_.boards));
   for (int64_t begin = 0; begin < options_.boards; begin += options_.slice) {
     const int64_t size = std::min(options_.slice, options_.boards - begin);
-    report.loss += window(net, begin, size, solved);
+    window(net, begin, size, report, solved);
   }
   Philox random = Philox::from_state(state_.random);
   std::vector<int64_t> leaving;

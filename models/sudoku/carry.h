@@ -1,4 +1,4 @@
-// Training, in one of two regimes.
+// Training, in one of three regimes.
 //
 // carry: a pool of boards keeps the states that the network has refined them to. One
 // step refines every board a few times more, with a loss after each refinement, differentiates
@@ -8,18 +8,24 @@
 //
 // unroll: every board is fresh in every step and leaves after it; the window is all its life. That
 // is carry with one window a board, and needs a longer one.
+//
+// equilibrium: every board is fresh as in unroll, and refined to its fixed point by a solver, whose
+// steps are not differentiated through. The loss is that of the fixed point alone.
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <span>
 #include <vector>
 
 #include "engine/random.h"
+#include "models/sudoku/equilibrium.h"
 #include "models/sudoku/generator.h"
 #include "models/sudoku/network.h"
 
 namespace stillpoint::sudoku {
 
-enum class Regime : uint8_t { carry, unroll };
+enum class Regime : uint8_t { carry, unroll, equilibrium };
 const char* name(Regime regime);
 
 struct CarryOptions {
@@ -29,16 +35,20 @@ struct CarryOptions {
   int window = 4;       // refinements a step
   int segments = 12;    // windows after which a board leaves
   double leave = 0.3;   // probability of leaving after a window that ends solved
+  // Fixed points instead of windows; segments is then 1.
+  std::optional<EquilibriumOptions> equilibrium = {};
 };
 
 // The defaults of a regime.
 CarryOptions carry_options(Regime regime);
+Regime regime_of(const CarryOptions& options);
 
 // What one window gave.
 struct CarryReport {
   double loss = 0;       // mean over boards, refinements and cells
   int64_t solved = 0;    // boards whose every cell was right at the end of the window
   int64_t replaced = 0;  // boards that left afterwards
+  EquilibriumReport equilibrium = {};
 };
 
 class CarryPool {
@@ -68,7 +78,8 @@ class CarryPool {
  private:
   void draw(const std::vector<int64_t>& slots);
   Tensor window_start(const Network& net, int64_t begin, int64_t size) const;
-  double window(const Network& net, int64_t begin, int64_t size, std::vector<char>& solved);
+  void window(const Network& net, int64_t begin, int64_t size, CarryReport& report,
+              std::span<char> solved);
 
   CarryOptions options_;
   State state_;

@@ -4,6 +4,7 @@
 // model's tensors and "format", "net" and "made".
 #include <fmt/format.h>
 
+#include <initializer_list>
 #include <iterator>
 #include <new>
 #include <nlohmann/json.hpp>
@@ -35,7 +36,17 @@ Json to_json(const NetworkOptions& o) {
   return {{"model", name(o.model)}, {"box", o.geometry.box}, {"channels", o.channels}};
 }
 
+Json to_json(const EquilibriumOptions& o) {
+  return {{"solver", name(o.solver)},
+          {"adjoint", name(o.adjoint)},
+          {"tolerance", o.tolerance},
+          {"iterations", o.iterations},
+          {"adjoint_iterations", o.adjoint_iterations},
+          {"jacobian_penalty", o.jacobian_penalty}};
+}
+
 Json to_json(const TrainOptions& o) {
+  const auto& e = o.carry.equilibrium;
   return {{"seed", o.seed},
           {"learning_rate", o.learning_rate},
           {"warmup", o.warmup},
@@ -47,6 +58,7 @@ Json to_json(const TrainOptions& o) {
           {"window", o.carry.window},
           {"segments", o.carry.segments},
           {"leave", o.carry.leave},
+          {"equilibrium", e ? to_json(*e) : Json()},
           {"puzzle_seed", o.carry.puzzles.seed},
           {"minimal_share", o.carry.puzzles.minimal_share},
           {"most_extra", o.carry.puzzles.most_extra}};
@@ -60,23 +72,39 @@ Json to_json(const CarryPool::State& s) {
           {"random", {s.random.seed, s.random.stream, s.random.counter, s.random.used}}};
 }
 
-Model model_of(const std::string& text) {
-  for (const Model model : {Model::symbol, Model::refine}) {
-    if (text == name(model)) return model;
-  }
-  throw FormatError(fmt::format("model {}; wanted symbol or refine", text));
+// The value with this name.
+template <class T>
+T named(const Json& json, const char* what, std::initializer_list<T> values) {
+  const auto text = json.get<std::string>();
+  for (const T value : values)
+    if (text == name(value)) return value;
+  throw FormatError(fmt::format("{} {} is not known", what, text));
 }
 
 // Numbers are believed only where tensors of the file bear them out: a forged one must cost no
 // memory.
 NetworkOptions net_options(const io::Safetensors& file) {
   const Json json = Json::parse(text(file, "net"));
-  NetworkOptions o{.model = model_of(json.at("model").get<std::string>()),
+  NetworkOptions o{.model = named(json.at("model"), "model", {Model::symbol, Model::refine}),
                    .geometry = {json.at("box").get<int>()},
                    .channels = json.at("channels").get<int64_t>()};
   const auto initial = file.tensors.find(std::string(kModel) + "initial");
   check<FormatError>(initial != file.tensors.end() && initial->second.numel() == o.channels,
                      "{} channels; wanted as many as {}initial has elements", o.channels, kModel);
+  return o;
+}
+
+EquilibriumOptions equilibrium_options(const Json& json) {
+  EquilibriumOptions o{
+      .solver = named(json.at("solver"), "solver",
+                      {SolverKind::anderson, SolverKind::broyden, SolverKind::damped}),
+      .adjoint = named(
+          json.at("adjoint"), "adjoint",
+          {AdjointKind::exact, AdjointKind::phantom, AdjointKind::one_step, AdjointKind::neumann})};
+  json.at("tolerance").get_to(o.tolerance);
+  json.at("iterations").get_to(o.iterations);
+  json.at("adjoint_iterations").get_to(o.adjoint_iterations);
+  json.at("jacobian_penalty").get_to(o.jacobian_penalty);
   return o;
 }
 
@@ -93,6 +121,9 @@ TrainOptions train_options(const Json& json, const NetworkOptions& net) {
   json.at("window").get_to(o.carry.window);
   json.at("segments").get_to(o.carry.segments);
   json.at("leave").get_to(o.carry.leave);
+  // Older checkpoints do not have it.
+  const Json e = json.value("equilibrium", Json());
+  if (!e.is_null()) o.carry.equilibrium = equilibrium_options(e);
   o.carry.puzzles.geometry = net.geometry;
   json.at("puzzle_seed").get_to(o.carry.puzzles.seed);
   json.at("minimal_share").get_to(o.carry.puzzles.minimal_share);

@@ -15,6 +15,7 @@ void check_arguments(const Network& net, std::span<const Puzzle> puzzles,
                      const EvaluateOptions& options) {
   check<OptionError>(options.batch >= 1, "evaluate: batch {}; wanted 1 or more", options.batch);
   check_options(options.restarts);
+  if (options.solve) check_options(*options.solve);
   int before = 0;
   for (const int n : options.iterations) {
     check<OptionError>(n > before, "evaluate: {} iterations after {}; wanted ascending numbers", n,
@@ -37,6 +38,7 @@ struct Counts {
 struct Trial {
   int64_t puzzle = 0;  // its number
   std::vector<Answer> picked;
+  std::vector<SolveResult> solves;  // those of a solver
 
   // How many of the numbers of iterations another try must go through: up to the last one that
   // misses a valid answer.
@@ -94,13 +96,63 @@ void try_once(const Network& net, std::span<const Puzzle> puzzles, const Evaluat
   }
 }
 
+void keep_better(Trial& trial, size_t k, const Answer& answer, const SolveResult& solve) {
+  if (k == trial.picked.size()) {
+    trial.picked.push_back(answer);
+    trial.solves.push_back(solve);
+    return;
+  }
+  const double before = trial.solves[k].evaluations;
+  if (solve.residual < trial.solves[k].residual) {
+    trial.picked[k] = answer;
+    trial.solves[k] = solve;
+  }
+  trial.solves[k].evaluations = before + solve.evaluations;
+}
+
+// One more try by the solver. It begins anew for every cap, but for the boards that a smaller one
+// was enough for.
+void solve_once(const Network& net, std::span<const Puzzle> puzzles, const EvaluateOptions& options,
+                int attempt, std::span<Trial> trials) {
+  EquilibriumOptions solve = *options.solve;
+  std::vector<Trial*> open;
+  for (Trial& trial : trials) open.push_back(&trial);
+  const size_t caps = options.iterations.size();
+  for (size_t k = 0; k < caps && !open.empty(); ++k) {
+    std::vector<Board> givens;
+    std::vector<int64_t> numbers;
+    for (const Trial* trial : open) {
+      givens.push_back(puzzles[static_cast<size_t>(trial->puzzle)].givens);
+      numbers.push_back(trial->puzzle);
+    }
+    solve.iterations = options.iterations[k];
+    const auto [z, report] =
+        implicit::fixed_point(refinement(net), start_try(net, numbers, attempt, options.restarts),
+                              {net.encode(givens)}, fixed_point_options(solve));
+    const std::vector<Answer> answers = read_answers(net.logits(z), givens);
+    std::vector<Trial*> left;
+    for (size_t b = 0; b < open.size(); ++b) {
+      const implicit::SampleReport& board = report->forward.samples[b];
+      const bool converged = board.converged();
+      for (size_t j = k; j < (converged ? caps : k + 1); ++j) {
+        const int evaluations = converged ? board.iterations() : solve.iterations;
+        keep_better(*open[b], j, answers[b],
+                    {static_cast<double>(evaluations), board.residual, converged ? 0.0 : 1.0});
+      }
+      if (!converged) left.push_back(open[b]);
+    }
+    open = std::move(left);
+  }
+}
+
 // Adds what the batch of boards from number `first` gets right.
 void run_batch(const Network& net, std::span<const Puzzle> puzzles, int64_t first, int64_t size,
-               const EvaluateOptions& options, std::span<Counts> counts) {
+               const EvaluateOptions& options, std::span<Counts> counts,
+               std::span<SolveResult> solves) {
   std::vector<Trial> trials(static_cast<size_t>(size));
   for (int64_t b = 0; b < size; ++b) trials[static_cast<size_t>(b)].puzzle = first + b;
   for (int attempt = 0; attempt < options.restarts.tries; ++attempt) {
-    try_once(net, puzzles, options, attempt, trials);
+    (options.solve ? solve_once : try_once)(net, puzzles, options, attempt, trials);
   }
   for (const Trial& trial : trials) {
     const Board& solution = *puzzles[static_cast<size_t>(trial.puzzle)].solution;
@@ -112,6 +164,10 @@ void run_batch(const Network& net, std::span<const Puzzle> puzzles, int64_t firs
       }
       counts[k].cells += right;
       counts[k].boards += right == cells;
+      if (!options.solve) continue;
+      solves[k].evaluations += trial.solves[k].evaluations;
+      solves[k].residual += trial.solves[k].residual;
+      solves[k].unconverged += trial.solves[k].unconverged;
     }
   }
 }
@@ -145,11 +201,12 @@ EvaluateReport evaluate(const Network& net, std::span<const Puzzle> puzzles,
   check_arguments(net, puzzles, options);
   const NoGrad no_grad;
   std::vector<Counts> counts(options.iterations.size());
+  std::vector<SolveResult> solves(counts.size());  // sums
   EvaluateReport report;
   const auto total = static_cast<int64_t>(puzzles.size());
   while (report.puzzles < total) {
     const int64_t size = std::min(options.batch, total - report.puzzles);
-    run_batch(net, puzzles, report.puzzles, size, options, counts);
+    run_batch(net, puzzles, report.puzzles, size, options, counts, solves);
     report.puzzles += size;
     if (options.progress && !options.progress(report.puzzles)) break;
   }
@@ -157,6 +214,10 @@ EvaluateReport evaluate(const Network& net, std::span<const Puzzle> puzzles,
   for (size_t k = 0; k < counts.size(); ++k) {
     report.results.push_back({options.iterations[k], proportion(counts[k].boards, report.puzzles),
                               cells > 0 ? static_cast<double>(counts[k].cells) / cells : 0});
+    if (!options.solve) continue;
+    const auto boards = static_cast<double>(std::max<int64_t>(1, report.puzzles));
+    report.results.back().solve = {solves[k].evaluations / boards, solves[k].residual / boards,
+                                   solves[k].unconverged / boards};
   }
   return report;
 }

@@ -3,10 +3,12 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "models/sudoku/board.h"
+#include "models/sudoku/equilibrium.h"
 #include "models/sudoku/network.h"
 #include "models/sudoku/restarts.h"
 
@@ -20,10 +22,18 @@ struct Proportion {
 };
 Proportion proportion(int64_t successes, int64_t trials);  // 0 in [0, 1] for no trials
 
+// What a solver did: means over the boards.
+struct SolveResult {
+  double evaluations = 0;  // of f, in all tries; a solve that does not converge counts at the cap
+  double residual = 0;     // relative, of the answer that counts
+  double unconverged = 0;  // share of the boards whose answer that counts is no fixed point
+};
+
 struct IterationResult {
   int iterations = 0;
   Proportion boards;  // with every cell right
   double cells = 0;   // share of all cells, givens included, that are right
+  std::optional<SolveResult> solve = {};
 };
 
 struct EvaluateOptions {
@@ -32,6 +42,9 @@ struct EvaluateOptions {
   // With more tries than one, what counts after n iterations is the answer that `better` picks
   // among those of the tries after n. Puzzles are numbered by their place.
   RestartOptions restarts = {};
+  // If given, boards are not refined but solved for their fixed points, with each of the numbers of
+  // iterations as the cap; of several tries the one with the least residual counts.
+  std::optional<EquilibriumOptions> solve = {};
   // Called after each batch with the number of boards done; returning false stops early, and the
   // result covers the boards done so far.
   std::function<bool(int64_t done)> progress = {};
@@ -42,10 +55,10 @@ struct EvaluateReport {
   std::vector<IterationResult> results;  // one per entry of iterations
 };
 
-// Answers are the likeliest digit of every cell. A board that is answered validly after every one
-// of the numbers of iterations gets no further try. Every puzzle needs a solution; throws
+// Answers are the likeliest digit of every cell. A board that is refined and answered validly after
+// every one of the numbers of iterations gets no further try. Every puzzle needs a solution; throws
 // ShapeError if boards do not fit the network, OptionError on iterations that do not ascend from 1,
-// a batch below 1 or restarts that check_options refuses.
+// a batch below 1, restarts or a solver that check_options refuses.
 EvaluateReport evaluate(const Network& net, std::span<const Puzzle> puzzles,
                         const EvaluateOptions& options = {});
 

@@ -44,6 +44,8 @@ struct Network {
   // h_t -> h_t+steps, and all on the way: [steps, boards, nodes, channels].
   Tensor refine(const Tensor& h, const Tensor& puzzles, int64_t steps = 1) const;
   Tensor trajectory(const Tensor& h, const Tensor& puzzles, int64_t steps) const;
+  // h_t -> h_t+1 from single ops, each twice differentiable.
+  virtual Tensor refine_once(const Tensor& h, const Tensor& puzzles) const = 0;
   virtual Tensor logits(const Tensor& h) const = 0;  // [..., nodes, channels] -> [..., cells, side]
 
   virtual NamedTensors parameters() = 0;
@@ -58,7 +60,6 @@ struct Network {
   Network& operator=(const Network&) = default;
   Network& operator=(Network&&) = default;
 
-  virtual Tensor refine_once(const Tensor& h, const Tensor& puzzles) const = 0;
   virtual Tensor refine_fused(const Tensor& h, const Tensor& puzzles, int64_t steps,
                               ops::States keep) const = 0;
   void check_boards(std::span<const Board> boards) const;

@@ -27,6 +27,7 @@ struct RefineNet final : Network {
 
   Tensor encode(std::span<const Board> givens) const override;  // [boards, cells, 3H]
   Tensor start(int64_t boards) const override;
+  Tensor refine_once(const Tensor& h, const Tensor& puzzles) const override;
   Tensor logits(const Tensor& h) const override { return readout(h); }
 
   NamedTensors parameters() override { return stillpoint::parameters(*this); }
@@ -52,7 +53,6 @@ struct RefineNet final : Network {
   Graph graph;
 
  protected:
-  Tensor refine_once(const Tensor& h, const Tensor& puzzles) const override;
   Tensor refine_fused(const Tensor& h, const Tensor& puzzles, int64_t steps,
                       ops::States keep) const override;
 };

@@ -31,6 +31,7 @@ struct SymbolNet final : Network {
   // digit is given in its cell (1); its cell is blank (2).
   Tensor encode(std::span<const Board> givens) const override;
   Tensor start(int64_t boards) const override;
+  Tensor refine_once(const Tensor& h, const Tensor& clues) const override;
   Tensor logits(const Tensor& h) const override;
 
   NamedTensors parameters() override { return stillpoint::parameters(*this); }
@@ -56,7 +57,6 @@ struct SymbolNet final : Network {
   Tensor type_mask;  // [factors, 3C]: 1 in the C columns of the factor's type
 
  protected:
-  Tensor refine_once(const Tensor& h, const Tensor& clues) const override;
   Tensor refine_fused(const Tensor& h, const Tensor& clues, int64_t steps,
                       ops::States keep) const override;
 };

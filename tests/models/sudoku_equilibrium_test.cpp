@@ -1,0 +1,396 @@
+#include "models/sudoku/equilibrium.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "engine/autograd.h"
+#include "engine/dispatch.h"
+#include "engine/error.h"
+#include "engine/io/safetensors.h"
+#include "kernels/common/parallel.h"
+#include "models/sudoku/answer.h"
+#include "models/sudoku/evaluate.h"
+#include "models/sudoku/restarts.h"
+#include "models/sudoku/trainer.h"
+
+namespace stillpoint::sudoku {
+namespace {
+
+namespace fs = std::filesystem;
+
+TrainOptions options4(Model model = Model::symbol, EquilibriumOptions equilibrium = {}) {
+  CarryOptions carry = carry_options(Regime::equilibrium);
+  carry.puzzles = {.geometry = {2}, .minimal_share = 0.7};
+  carry.boards = 10;
+  carry.slice = 4;
+  carry.equilibrium = equilibrium;
+  return {.net = {.model = model, .geometry = {2}, .channels = 8},
+          .carry = carry,
+          .learning_rate = 1e-2,
+          .warmup = 10};
+}
+
+std::vector<Puzzle> puzzles4(int count) {
+  std::vector<Puzzle> puzzles;
+  for (const auto& made : generate({.geometry = {2}, .use = PuzzleUse::evaluation}, 0, count))
+    puzzles.push_back({made.givens, made.solution});
+  return puzzles;
+}
+
+std::vector<Board> givens_of(const std::vector<Puzzle>& puzzles) {
+  std::vector<Board> givens;
+  for (const Puzzle& puzzle : puzzles) givens.push_back(puzzle.givens);
+  return givens;
+}
+
+// Every parameter in one row, by name.
+std::vector<float> values(const NamedTensors& tensors) {
+  std::vector<float> all;
+  for (const auto& [name, tensor] : tensors) {
+    const auto some = tensor.to_vector<float>();
+    all.insert(all.end(), some.begin(), some.end());
+  }
+  return all;
+}
+
+std::vector<float> gradients(const Trainer& trainer) {
+  NamedTensors some;
+  for (const auto& [name, p] : trainer.optimiser().parameters())
+    if (p.grad()) some.emplace(name, p.grad());
+  return values(some);
+}
+
+// The gradient of one window of the pool.
+std::vector<float> gradient_of_pool(const Trainer& trainer, CarryReport* report = nullptr) {
+  CarryPool pool(trainer.options().carry);
+  const CarryReport got = pool.step(trainer.net());
+  if (report != nullptr) *report = got;
+  return gradients(trainer);
+}
+
+double difference(const std::vector<float>& a, const std::vector<float>& b) {
+  double apart = 0, size = 0;
+  EXPECT_EQ(a.size(), b.size());
+  for (size_t k = 0; k < std::min(a.size(), b.size()); ++k) {
+    apart += std::pow(double{a[k]} - double{b[k]}, 2);
+    size += std::pow(double{b[k]}, 2);
+  }
+  return std::sqrt(apart / size);
+}
+
+TEST(Equilibrium, TheExactGradientIsThatOfALongUnroll) {
+  // The untrained networks contract, so that 400 refinements end at the fixed point too.
+  for (const Model model : {Model::symbol, Model::refine}) {
+    for (const SolverKind solver :
+         {SolverKind::anderson, SolverKind::broyden, SolverKind::damped}) {
+      const Trainer exact(options4(
+          model,
+          {.solver = solver, .tolerance = 1e-6, .iterations = 400, .adjoint_iterations = 400}));
+      CarryReport report;
+      const std::vector<float> got = gradient_of_pool(exact, &report);
+      EXPECT_EQ(report.equilibrium.unconverged, 0) << name(model) << name(solver);
+      EXPECT_EQ(report.equilibrium.adjoint_unconverged, 0) << name(model) << name(solver);
+
+      const Trainer unrolled(options4(model));
+      std::vector<Board> givens, solutions;
+      for (const auto& made : generate(unrolled.options().carry.puzzles, 0, 10)) {
+        givens.push_back(made.givens);
+        solutions.push_back(made.solution);
+      }
+      const Network& net = unrolled.net();
+      const Tensor h = net.refine(net.start(10).detach(), net.encode(givens), 400);
+      const Tensor loss = ops::cross_entropy(net.logits(h), digits(solutions));
+      backward(loss);
+      EXPECT_NEAR(report.loss, loss.item(), 1e-4);
+      EXPECT_LT(difference(got, gradients(unrolled)), 1e-3) << name(model) << name(solver);
+    }
+  }
+}
+
+TEST(Equilibrium, ApproximateGradientsPointTheSameWay) {
+  const auto gradient = [](AdjointKind adjoint, int iterations) {
+    return gradient_of_pool(
+        Trainer(options4(Model::symbol, {.adjoint = adjoint, .adjoint_iterations = iterations})));
+  };
+  const std::vector<float> exact = gradient(AdjointKind::exact, 30);
+  const double one_step = difference(gradient(AdjointKind::one_step, 5), exact);
+  const double phantom = difference(gradient(AdjointKind::phantom, 5), exact);
+  const double neumann = difference(gradient(AdjointKind::neumann, 5), exact);
+  EXPECT_LT(one_step, 1);  // less than a gradient of zero
+  EXPECT_LT(phantom, one_step);
+  EXPECT_LT(neumann, one_step);
+  EXPECT_LT(difference(gradient(AdjointKind::neumann, 40), exact), 0.02);
+}
+
+TEST(Equilibrium, TrainingLowersTheLoss) {
+  for (const Model model : {Model::symbol, Model::refine}) {
+    for (const AdjointKind adjoint :
+         {AdjointKind::exact, AdjointKind::phantom, AdjointKind::one_step, AdjointKind::neumann}) {
+      const bool exact = adjoint == AdjointKind::exact;
+      Trainer trainer(options4(model, {.adjoint = adjoint, .adjoint_iterations = exact ? 30 : 5}));
+      double first = 0, last = 0;
+      for (int k = 0; k < 40; ++k) {
+        const TrainReport report = trainer.step(k / 40.0);
+        if (k < 5) first += report.carry.loss;
+        if (k >= 35) last += report.carry.loss;
+        EXPECT_EQ(report.carry.replaced, 10);
+        EXPECT_GT(report.carry.equilibrium.iterations, 1);
+        EXPECT_EQ(report.carry.equilibrium.adjoint_iterations > 0, exact);
+        EXPECT_EQ(report.carry.equilibrium.penalty, 0);
+      }
+      EXPECT_LT(last, 0.9 * first) << name(model) << " " << name(adjoint);
+    }
+  }
+}
+
+TEST(Equilibrium, ThePenaltyMakesTheJacobianSmaller) {
+  for (const Model model : {Model::symbol, Model::refine}) {
+    Trainer free(options4(model)), held(options4(model, {.jacobian_penalty = 10}));
+    double first = 0, last = 0;
+    for (int k = 0; k < 30; ++k) {
+      free.step(0);
+      const double penalty = held.step(0).carry.equilibrium.penalty;
+      if (k == 0) first = penalty;
+      last = penalty;
+    }
+    EXPECT_GT(first, 0) << name(model);
+    EXPECT_LT(last, 0.7 * first) << name(model);
+    const std::vector<Board> givens = givens_of(puzzles4(4));
+    const auto radius = [&](const Trainer& trainer) {
+      double sum = 0;
+      for (const double r : spectral_radii(trainer.net(), givens, {})) sum += r;
+      return sum / 4;
+    };
+    EXPECT_LT(radius(held), radius(free)) << name(model);
+  }
+}
+
+TEST(Equilibrium, TheRadiusIsTheRateOfPlainIteration) {
+  const Trainer trainer(options4(Model::refine));
+  const Network& net = trainer.net();
+  const std::vector<Board> givens = givens_of(puzzles4(3));
+  const std::vector<double> radii =
+      spectral_radii(net, givens, {.tolerance = 1e-6, .iterations = 100});
+  const NoGrad no_grad;
+  const Tensor x = net.encode(givens);
+  EquilibriumOptions plain{.solver = SolverKind::damped, .tolerance = 1e-5, .iterations = 200};
+  const auto report =
+      implicit::fixed_point(refinement(net), net.start(3), {x}, fixed_point_options(plain)).report;
+  for (size_t b = 0; b < 3; ++b) {
+    const std::vector<double>& trace = report->forward.samples[b].trace;
+    ASSERT_GE(trace.size(), 12u);
+    const size_t last = trace.size() - 1;
+    EXPECT_NEAR(radii[b], std::pow(trace[last] / trace[last - 6], 1.0 / 6), 0.05);
+  }
+}
+
+TEST(Equilibrium, StepsAreTheSameBitsForAnyNumberOfThreads) {
+  std::vector<float> wanted;
+  for (const int threads : {1, 2, 3}) {
+    kernels::set_num_threads(threads);
+    Trainer trainer(options4(Model::refine, {.jacobian_penalty = 1}));
+    trainer.step(0);
+    const std::vector<float> got = values(trainer.optimiser().parameters());
+    if (threads == 1) wanted = got;
+    EXPECT_EQ(got, wanted);
+  }
+  kernels::set_num_threads(0);
+}
+
+TEST(Equilibrium, EveryDeviceMakesTheSameSteps) {
+  if (!available(Device::cuda)) GTEST_SKIP() << "no CUDA device";
+  for (const Model model : {Model::symbol, Model::refine}) {
+    const TrainOptions options = options4(model, {.jacobian_penalty = 0.1});
+    Trainer cpu(options), cuda(options, Device::cuda);
+    const int64_t on_cpu = kernel_counts().cpu;
+    std::vector<TrainReport> there;
+    for (int k = 0; k < 3; ++k) there.push_back(cuda.step(0));
+    EXPECT_EQ(kernel_counts().cpu, on_cpu);  // nothing fell back
+    for (int k = 0; k < 3; ++k) {
+      const TrainReport here = cpu.step(0);
+      EXPECT_NEAR(here.carry.loss, there[static_cast<size_t>(k)].carry.loss, 1e-3) << name(model);
+    }
+    EXPECT_LT(
+        difference(values(cuda.optimiser().parameters()), values(cpu.optimiser().parameters())),
+        1e-2);
+  }
+}
+
+class EquilibriumFile : public testing::Test {
+ protected:
+  ~EquilibriumFile() override { fs::remove(path_); }
+  const fs::path path_ =
+      fs::temp_directory_path() / ("stillpoint_equilibrium_" + std::to_string(getpid()));
+};
+
+TEST_F(EquilibriumFile, ResumedRunMakesTheSameStepsBitForBit) {
+  const EquilibriumOptions given{.solver = SolverKind::broyden,
+                                 .adjoint = AdjointKind::neumann,
+                                 .tolerance = 2e-3,
+                                 .iterations = 12,
+                                 .adjoint_iterations = 4,
+                                 .jacobian_penalty = 0.5};
+  for (const EquilibriumOptions& wanted : {given, EquilibriumOptions{}}) {
+    Trainer whole(options4(Model::refine, wanted));
+    for (int k = 0; k < 3; ++k) whole.step(k / 6.0);
+    whole.save(path_);
+    Trainer resumed = Trainer::load(path_);
+    const auto& got = resumed.options().carry.equilibrium;
+    ASSERT_TRUE(got.has_value());
+    EXPECT_EQ(got->solver, wanted.solver);
+    EXPECT_EQ(got->adjoint, wanted.adjoint);
+    EXPECT_EQ(got->tolerance, wanted.tolerance);
+    EXPECT_EQ(got->iterations, wanted.iterations);
+    EXPECT_EQ(got->adjoint_iterations, wanted.adjoint_iterations);
+    EXPECT_EQ(got->jacobian_penalty, wanted.jacobian_penalty);
+    for (int k = 3; k < 6; ++k) {
+      const TrainReport a = whole.step(k / 6.0), b = resumed.step(k / 6.0);
+      EXPECT_EQ(a.carry.loss, b.carry.loss);
+      EXPECT_EQ(a.carry.equilibrium.residual, b.carry.equilibrium.residual);
+      EXPECT_EQ(a.carry.equilibrium.penalty, b.carry.equilibrium.penalty);
+      EXPECT_EQ(a.gradient_norm, b.gradient_norm);
+    }
+    EXPECT_EQ(values(whole.optimiser().parameters()), values(resumed.optimiser().parameters()));
+  }
+}
+
+TEST_F(EquilibriumFile, CheckpointsThatMakeNoSenseAreRefused) {
+  Trainer trainer(options4());
+  trainer.step(0);
+  for (const auto& [from, to] : {std::pair{"anderson", "andersen"},
+                                 {"exact", "inexact"},
+                                 {"\"iterations\":30", "\"iterations\":0"},
+                                 {"\"tolerance\":0.001", "\"tolerance\":-1"},
+                                 {"\"jacobian_penalty\":0", "\"jacobian_penalty\":-1"},
+                                 {"\"segments\":1", "\"segments\":2"}}) {
+    trainer.save(path_);
+    auto file = io::load_safetensors(path_);
+    std::string& text = file.metadata.at("train");
+    ASSERT_NE(text.find(from), std::string::npos) << text;
+    text.replace(text.find(from), std::string(from).size(), to);
+    io::save_safetensors(path_, file.tensors, file.metadata);
+    EXPECT_THROW(Trainer::load(path_), FormatError) << to;
+  }
+}
+
+TEST_F(EquilibriumFile, CheckpointsFromBeforeThereWereEquilibriaAreRead) {
+  TrainOptions options = options4();
+  options.carry = carry_options(Regime::carry);
+  options.carry.puzzles.geometry = {2};
+  options.carry.boards = 4;
+  Trainer trainer(options);
+  trainer.step(0);
+  trainer.save(path_);
+  auto file = io::load_safetensors(path_);
+  std::string& text = file.metadata.at("train");
+  const std::string key = "\"equilibrium\":null,";
+  ASSERT_NE(text.find(key), std::string::npos) << text;
+  text.erase(text.find(key), key.size());
+  io::save_safetensors(path_, file.tensors, file.metadata);
+  EXPECT_EQ(regime_of(Trainer::load(path_).options().carry), Regime::carry);
+}
+
+TEST(Equilibrium, RefusesOptionsThatContradictThemselves) {
+  for (const auto& change : std::vector<void (*)(CarryOptions&)>{
+           [](CarryOptions& o) { o.segments = 2; },
+           [](CarryOptions& o) { o.equilibrium->tolerance = 1; },
+           [](CarryOptions& o) { o.equilibrium->tolerance = std::nan(""); },
+           [](CarryOptions& o) { o.equilibrium->iterations = 0; },
+           [](CarryOptions& o) { o.equilibrium->adjoint_iterations = 0; },
+           [](CarryOptions& o) { o.equilibrium->jacobian_penalty = -1; },
+           [](CarryOptions& o) { o.equilibrium->jacobian_penalty = std::nan(""); }}) {
+    CarryOptions options = options4().carry;
+    change(options);
+    EXPECT_THROW(CarryPool{options}, OptionError);
+  }
+}
+
+// ---- evaluation --------------------------------------------------------------------------------
+
+// Trained a little, so that boards differ in how long they take.
+Trainer trained() {
+  Trainer trainer(
+      options4(Model::symbol, {.adjoint = AdjointKind::phantom, .adjoint_iterations = 5}));
+  for (int k = 0; k < 40; ++k) trainer.step(0);
+  return trainer;
+}
+
+TEST(SolveEvaluation, CountsEveryCapAsIfItStoodAlone) {
+  const Trainer trainer = trained();
+  const auto puzzles = puzzles4(12);
+  const EquilibriumOptions solve{.tolerance = 1e-2};
+  const auto all =
+      evaluate(trainer.net(), puzzles, {.iterations = {3, 6, 12, 60}, .batch = 5, .solve = solve});
+  double before = 0;
+  for (const IterationResult& r : all.results) {
+    const auto alone = evaluate(trainer.net(), puzzles,
+                                {.iterations = {r.iterations}, .batch = 12, .solve = solve});
+    EXPECT_EQ(alone.results[0].boards.value, r.boards.value);
+    EXPECT_EQ(alone.results[0].cells, r.cells);
+    EXPECT_EQ(alone.results[0].solve->evaluations, r.solve->evaluations);
+    EXPECT_DOUBLE_EQ(alone.results[0].solve->residual, r.solve->residual);
+    EXPECT_EQ(alone.results[0].solve->unconverged, r.solve->unconverged);
+    EXPECT_LE(r.solve->evaluations, r.iterations);
+    EXPECT_GE(r.solve->evaluations, before);
+    before = r.solve->evaluations;
+  }
+  EXPECT_EQ(all.results[0].solve->unconverged, 1);  // all of them count at the cap
+  EXPECT_EQ(all.results[0].solve->evaluations, 3);
+  EXPECT_LT(all.results[3].solve->unconverged, 1);
+  EXPECT_LT(all.results[3].solve->evaluations, 60);
+}
+
+TEST(SolveEvaluation, OfSeveralTriesTheLeastResidualCounts) {
+  const Trainer trainer = trained();
+  const Network& net = trainer.net();
+  const auto puzzles = puzzles4(12);
+  const std::vector<Board> givens = givens_of(puzzles);
+  const EquilibriumOptions solve{.tolerance = 1e-4, .iterations = 10};
+  const RestartOptions restarts{.tries = 4, .deviation = 1};
+  std::vector<double> least(12, 1e9);
+  std::vector<Board> picked(12);
+  std::vector<int64_t> numbers(12);
+  for (size_t b = 0; b < 12; ++b) numbers[b] = static_cast<int64_t>(b);
+  const NoGrad no_grad;
+  for (int attempt = 0; attempt < 4; ++attempt) {
+    const auto [z, report] =
+        implicit::fixed_point(refinement(net), start_try(net, numbers, attempt, restarts),
+                              {net.encode(givens)}, fixed_point_options(solve));
+    const std::vector<Answer> answers = read_answers(net.logits(z), givens);
+    for (size_t b = 0; b < 12; ++b) {
+      if (report->forward.samples[b].residual >= least[b]) continue;
+      least[b] = report->forward.samples[b].residual;
+      picked[b] = answers[b].board;
+    }
+  }
+  int64_t cells = 0;
+  double residual = 0;
+  for (size_t b = 0; b < 12; ++b) {
+    residual += least[b] / 12;
+    for (int cell = 0; cell < 16; ++cell) cells += picked[b][cell] == (*puzzles[b].solution)[cell];
+  }
+  const auto many =
+      evaluate(net, puzzles, {.iterations = {10}, .restarts = restarts, .solve = solve});
+  EXPECT_EQ(many.results[0].cells, static_cast<double>(cells) / (12 * 16));
+  EXPECT_NEAR(many.results[0].solve->residual, residual, 1e-12);
+  EXPECT_GT(many.results[0].solve->evaluations, 20);  // of all tries
+  const auto once = evaluate(net, puzzles, {.iterations = {10}, .solve = solve});
+  EXPECT_LT(many.results[0].solve->residual, once.results[0].solve->residual);
+}
+
+TEST(SolveEvaluation, RefusesWhatNoSolverTakes) {
+  const Trainer trainer(options4());
+  EXPECT_THROW(evaluate(trainer.net(), {}, {.solve = EquilibriumOptions{.tolerance = 2}}),
+               OptionError);
+  const auto none = evaluate(trainer.net(), {}, {.iterations = {4}, .solve = EquilibriumOptions{}});
+  EXPECT_EQ(none.results[0].solve->evaluations, 0);
+}
+
+}  // namespace
+}  // namespace stillpoint::sudoku
