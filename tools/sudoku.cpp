@@ -29,6 +29,15 @@ void CommonOptions::apply() const {
       name(device));
 }
 
+CLI::Option* add_solver(CLI::App& app, sudoku::SolverKind& solver, const std::string& help) {
+  using sudoku::SolverKind;
+  return add_choice<SolverKind>(app, "--solver", solver,
+                                {{"anderson", SolverKind::anderson},
+                                 {"broyden", SolverKind::broyden},
+                                 {"damped", SolverKind::damped}},
+                                help);
+}
+
 namespace {
 
 int run(int argc, char** argv) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <nlohmann/json.hpp>
+#include <string>
 
 #include "engine/device.h"
 #include "models/sudoku/evaluate.h"
@@ -20,6 +21,8 @@ std::function<int()> add_solve(CLI::App& app);
 
 // --kind minimal|ordinary of generated puzzles.
 CLI::Option* add_kind(CLI::App& app, sudoku::PuzzleKind& kind);
+// --solver anderson|broyden|damped.
+CLI::Option* add_solver(CLI::App& app, sudoku::SolverKind& solver, const std::string& help);
 sudoku::GeneratorOptions evaluation_puzzles(sudoku::PuzzleKind kind, sudoku::Geometry geometry,
                                             uint64_t seed);
 

@@ -30,6 +30,8 @@ struct EvalOptions {
   sudoku::PuzzleKind kind = sudoku::PuzzleKind::minimal;
   int64_t count = 1000;
   sudoku::EvaluateOptions evaluate;
+  sudoku::EquilibriumOptions solve;  // if --solver is given
+  CLI::Option* solver = nullptr;
 };
 
 std::vector<sudoku::Puzzle> read_or_make(const EvalOptions& o, sudoku::Geometry geometry) {
@@ -47,17 +49,24 @@ std::vector<sudoku::Puzzle> read_or_make(const EvalOptions& o, sudoku::Geometry 
 }
 
 void print_table(const sudoku::EvaluateReport& report) {
-  fmt::print("{} puzzles\niterations   boards right   95 % interval   cells right\n",
-             report.puzzles);
+  const bool solved = !report.results.empty() && report.results[0].solve.has_value();
+  fmt::print("{} puzzles\niterations   boards right   95 % interval   cells right{}\n",
+             report.puzzles, solved ? "   evaluations   residual   not converged" : "");
   for (const auto& r : report.results) {
-    fmt::print("{:>10}   {:>10.2f} %   {:>5.1f} to {:>5.1f}   {:>9.2f} %\n", r.iterations,
+    fmt::print("{:>10}   {:>10.2f} %   {:>5.1f} to {:>5.1f}   {:>9.2f} %", r.iterations,
                100 * r.boards.value, 100 * r.boards.low, 100 * r.boards.high, 100 * r.cells);
+    if (r.solve) {
+      fmt::print("   {:>11.1f}   {:>8.1e}   {:>11.2f} %", r.solve->evaluations, r.solve->residual,
+                 100 * r.solve->unconverged);
+    }
+    fmt::print("\n");
   }
 }
 
 int run_eval(EvalOptions& o) {
   o.common.apply();
   o.evaluate.restarts.seed = o.common.seed;
+  if (o.solver->count() > 0) o.evaluate.solve = o.solve;
   if (!o.plot.empty()) {
     check_plotter();
     o.plot = output_file("--plot", o.plot).string();
@@ -96,6 +105,10 @@ nlohmann::ordered_json to_json(const sudoku::EvaluateReport& report) {
                        {"low", r.boards.low},
                        {"high", r.boards.high},
                        {"cells", r.cells}});
+    if (!r.solve) continue;
+    results.back()["evaluations"] = r.solve->evaluations;
+    results.back()["residual"] = r.solve->residual;
+    results.back()["unconverged"] = r.solve->unconverged;
   }
   return results;
 }
@@ -121,7 +134,15 @@ std::function<int()> add_eval(CLI::App& app) {
       ->capture_default_str();
   add_number(app, "--restarts", o->evaluate.restarts.tries,
              "Tries per puzzle, all but the first from noisy starts. Counted is the answer of\n"
-             "one, picked without the solution: a valid board, else the most certain one");
+             "one, picked without the solution: a valid board, else the most certain one; with\n"
+             "--solver the one with the least residual");
+  o->solver = add_solver(app, o->solve.solver,
+                         "Solve for fixed points instead of refining: anderson, broyden or damped\n"
+                         "(plain iteration). --iterations are then the most evaluations of a try");
+  app.add_option("--tolerance", o->solve.tolerance,
+                 "Of the solver: relative residual at which it stops")
+      ->needs(o->solver)
+      ->capture_default_str();
   add_number(app, "--batch", o->evaluate.batch, "Boards refined together");
   app.add_option("--plot", o->plot, "Draw boards right against iterations into this SVG file");
   o->common.add_to(app, "Seed of the generated puzzles and of the noise",

@@ -1,6 +1,7 @@
 // sudoku train: the run.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
@@ -79,12 +80,14 @@ class Run {
       if (elapsed() - saved >= command_.save_every) {
         save();
         validate();
+        log_radii();
         plot();
         saved = elapsed();
       }
     }
     save();
     validate();
+    log_radii();
     plot();
     console_.finish();
     print_summary();
@@ -104,39 +107,75 @@ class Run {
 
   void log_run() {
     const sudoku::TrainOptions& o = trainer_.options();
-    metrics_.write({{"run",
-                     {{"version", build_info().version},
-                      {"device", name(command_.common.device)},
-                      {"threads", kernels::num_threads()},
-                      {"seed", o.seed},
-                      {"model", sudoku::name(o.net.model)},
-                      {"box", o.net.geometry.box},
-                      {"channels", o.net.channels},
-                      {"boards", o.carry.boards},
-                      {"window", o.carry.window},
-                      {"segments", o.carry.segments},
-                      {"minimal_share", o.carry.puzzles.minimal_share},
-                      {"learning_rate", o.learning_rate}}}});
+    nlohmann::ordered_json run{{"version", build_info().version},
+                               {"device", name(command_.common.device)},
+                               {"threads", kernels::num_threads()},
+                               {"seed", o.seed},
+                               {"model", sudoku::name(o.net.model)},
+                               {"box", o.net.geometry.box},
+                               {"channels", o.net.channels},
+                               {"boards", o.carry.boards},
+                               {"window", o.carry.window},
+                               {"segments", o.carry.segments},
+                               {"minimal_share", o.carry.puzzles.minimal_share},
+                               {"learning_rate", o.learning_rate}};
+    if (const auto& e = o.carry.equilibrium) {
+      run.erase("window");
+      run.update({{"solver", sudoku::name(e->solver)},
+                  {"adjoint", sudoku::name(e->adjoint)},
+                  {"tolerance", e->tolerance},
+                  {"iterations", e->iterations},
+                  {"adjoint_iterations", e->adjoint_iterations},
+                  {"jacobian_penalty", e->jacobian_penalty}});
+    }
+    metrics_.write({{"run", run}});
   }
 
   void log_step(const sudoku::TrainReport& r) {
     const auto boards = static_cast<double>(trainer_.options().carry.boards);
+    nlohmann::ordered_json line{{"step", trainer_.steps()},
+                                {"seconds", elapsed()},
+                                {"loss", r.carry.loss},
+                                {"solved", static_cast<double>(r.carry.solved) / boards},
+                                {"gradient_norm", r.gradient_norm},
+                                {"learning_rate", r.learning_rate},
+                                {"boards", trainer_.boards()}};
+    if (trainer_.options().carry.equilibrium) {
+      const sudoku::EquilibriumReport& e = r.carry.equilibrium;
+      line.update({{"iterations", e.iterations},
+                   {"unconverged", e.unconverged},
+                   {"residual", e.residual},
+                   {"adjoint_iterations", e.adjoint_iterations},
+                   {"adjoint_unconverged", e.adjoint_unconverged},
+                   {"jacobian_penalty", e.penalty}});
+    }
+    metrics_.write(line);
+  }
+
+  // Of the weights as they are trained, not of their averages.
+  void log_radii() {
+    const auto& e = trainer_.options().carry.equilibrium;
+    if (!e || validation_.empty() || radii_logged_ == trainer_.steps()) return;
+    std::vector<sudoku::Board> boards;
+    for (size_t b = 0; b < std::min<size_t>(8, validation_.size()); ++b)
+      boards.push_back(validation_[b].givens);
     metrics_.write({{"step", trainer_.steps()},
-                    {"seconds", elapsed()},
-                    {"loss", r.carry.loss},
-                    {"solved", static_cast<double>(r.carry.solved) / boards},
-                    {"gradient_norm", r.gradient_norm},
-                    {"learning_rate", r.learning_rate},
-                    {"boards", trainer_.boards()}});
+                    {"seconds", trainer_.seconds},
+                    {"radii", sudoku::spectral_radii(trainer_.net(), boards, *e)}});
+    radii_logged_ = trainer_.steps();
   }
 
   std::string status(const sudoku::TrainReport& r, int64_t first) const {
     const double here = since(start_), done = progress();
     const double left = done > 0 && done < 1 ? elapsed() / done * (1 - done) : 0;
-    return fmt::format("step {}  loss {:.4f}  solved {:.0f} %  {:.1f} steps/s  {} done, {} left",
+    const sudoku::EquilibriumReport& e = r.carry.equilibrium;
+    return fmt::format("step {}  loss {:.4f}  solved {:.0f} %{}  {:.1f} steps/s  {} done, {} left",
                        trainer_.steps(), r.carry.loss,
                        100.0 * static_cast<double>(r.carry.solved) /
                            static_cast<double>(trainer_.options().carry.boards),
+                       trainer_.options().carry.equilibrium
+                           ? fmt::format("  residual {:.1e} in {:.1f}", e.residual, e.iterations)
+                           : "",
                        static_cast<double>(trainer_.steps() - first) / here, duration(elapsed()),
                        duration(left));
   }
@@ -154,7 +193,9 @@ class Run {
     if (!go_on(0)) return;
     const optim::AveragedParameters averaged(trainer_.optimiser());
     const auto report = sudoku::evaluate(trainer_.net(), validation_,
-                                         {.iterations = {8, 16, 32, 64}, .progress = go_on});
+                                         {.iterations = {8, 16, 32, 64},
+                                          .solve = trainer_.options().carry.equilibrium,
+                                          .progress = go_on});
     if (report.puzzles < std::ssize(validation_)) return;
     report_ = report;
     validated_ = trainer_.steps();
@@ -176,17 +217,29 @@ class Run {
   // What makes this network again: bit for bit if its length is in steps.
   std::string command_line() const {
     const sudoku::TrainOptions& o = trainer_.options();
-    const bool unroll = o.carry.segments == 1;
+    const sudoku::Regime regime = sudoku::regime_of(o.carry);
     return fmt::format(
-        "sudoku train --model {} --regime {} --box {} --channels {} --boards {} --window {}{} "
+        "sudoku train --model {} --regime {} --box {} --channels {} --boards {}{} "
         "--minimal-share {} --learning-rate {} --seed {} {}",
-        sudoku::name(o.net.model),
-        sudoku::name(unroll ? sudoku::Regime::unroll : sudoku::Regime::carry), o.net.geometry.box,
-        o.net.channels, o.carry.boards, o.carry.window,
-        unroll ? "" : fmt::format(" --segments {}", o.carry.segments),
-        o.carry.puzzles.minimal_share, o.learning_rate, o.seed,
+        sudoku::name(o.net.model), sudoku::name(regime), o.net.geometry.box, o.net.channels,
+        o.carry.boards, regime_arguments(o.carry), o.carry.puzzles.minimal_share, o.learning_rate,
+        o.seed,
         command_.steps > 0 ? fmt::format("--steps {}", command_.steps)
                            : fmt::format("--minutes {}", command_.minutes));
+  }
+
+  static std::string regime_arguments(const sudoku::CarryOptions& o) {
+    if (const auto& e = o.equilibrium) {
+      const bool one_step = e->adjoint == sudoku::AdjointKind::one_step;
+      return fmt::format(
+          " --solver {} --adjoint {} --tolerance {} --iterations {}{}{}", sudoku::name(e->solver),
+          sudoku::name(e->adjoint), e->tolerance, e->iterations,
+          one_step ? "" : fmt::format(" --adjoint-iterations {}", e->adjoint_iterations),
+          e->jacobian_penalty > 0 ? fmt::format(" --jacobian-penalty {}", e->jacobian_penalty)
+                                  : "");
+    }
+    return fmt::format(" --window {}{}", o.window,
+                       o.segments == 1 ? "" : fmt::format(" --segments {}", o.segments));
   }
 
   void print_summary() const {
@@ -210,7 +263,7 @@ class Run {
   JsonLines metrics_;
   std::vector<sudoku::Puzzle> validation_;
   std::optional<sudoku::EvaluateReport> report_;
-  int64_t validated_ = -1;  // after this step
+  int64_t validated_ = -1, radii_logged_ = -1;  // after this step
   Progress console_;
   const double seconds_before_;
   const Clock::time_point start_ = Clock::now();

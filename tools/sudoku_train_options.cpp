@@ -20,7 +20,35 @@ struct Given {
   int64_t channels = 0;
   int window = 0, segments = 0;
   double learning_rate = 0;
+  sudoku::EquilibriumOptions equilibrium = {.adjoint_iterations = 0};
+  std::vector<CLI::Option*> of_equilibrium;  // that mean nothing in the other regimes
 };
+
+sudoku::EquilibriumOptions equilibrium_options(const Given& given) {
+  using sudoku::AdjointKind;
+  sudoku::EquilibriumOptions o = given.equilibrium;
+  check<OptionError>(o.adjoint != AdjointKind::one_step || o.adjoint_iterations == 0,
+                     "--adjoint-iterations {}: one-step takes none", o.adjoint_iterations);
+  if (o.adjoint_iterations == 0) o.adjoint_iterations = o.adjoint == AdjointKind::exact ? 30 : 5;
+  return o;
+}
+
+// What is wanted in some regimes only.
+void check_regime(const Given& given) {
+  const bool equilibrium = given.regime == sudoku::Regime::equilibrium;
+  check<OptionError>(given.regime == sudoku::Regime::carry || given.segments == 0,
+                     "--segments {}: wanted with --regime carry only; elsewhere every board leaves "
+                     "after one step",
+                     given.segments);
+  check<OptionError>(!equilibrium || given.window == 0,
+                     "--window {}: wanted with --regime carry and unroll only; --iterations says "
+                     "how long an equilibrium is sought",
+                     given.window);
+  for (const CLI::Option* option : given.of_equilibrium) {
+    check<OptionError>(equilibrium || option->count() == 0,
+                       "{}: wanted with --regime equilibrium only", option->get_name());
+  }
+}
 
 int run(Given& given) {
   TrainCommand& c = given.command;
@@ -35,14 +63,12 @@ int run(Given& given) {
     check_plotter();
     c.plot = output_file("--plot", c.plot).string();
   }
-  check<OptionError>(given.regime == sudoku::Regime::carry || given.segments == 0,
-                     "--segments {}: wanted with --regime carry only; in unroll every board leaves "
-                     "after one step",
-                     given.segments);
+  check_regime(given);
   sudoku::CarryOptions& carry = c.train.carry;
   const sudoku::CarryOptions regime = sudoku::carry_options(given.regime);
   carry.window = given.window > 0 ? given.window : regime.window;
   carry.segments = given.segments > 0 ? given.segments : regime.segments;
+  if (regime.equilibrium) carry.equilibrium = equilibrium_options(given);
   const bool symbol = c.train.net.model == sudoku::Model::symbol;
   c.train.net.channels = given.channels > 0 ? given.channels : symbol ? 32 : 96;
   c.train.learning_rate = given.learning_rate != 0 ? given.learning_rate : symbol ? 2e-3 : 1e-3;
@@ -73,7 +99,31 @@ std::function<int()> add_train(CLI::App& app) {
   auto* resume = app.add_flag("--resume", o.resume,
                               "Go on with the run in the folder; --minutes or --steps is then the\n"
                               "length of the whole, earlier parts included");
-  const std::vector<CLI::Option*> fixed = {
+  c->of_equilibrium = {
+      add_solver(app, c->equilibrium.solver,
+                 "equilibrium: solver of the fixed points and of the exact adjoint: anderson,\n"
+                 "broyden or damped (plain iteration) [anderson]"),
+      add_choice<sudoku::AdjointKind>(app, "--adjoint", c->equilibrium.adjoint,
+                                      {{"exact", sudoku::AdjointKind::exact},
+                                       {"phantom", sudoku::AdjointKind::phantom},
+                                       {"one-step", sudoku::AdjointKind::one_step},
+                                       {"neumann", sudoku::AdjointKind::neumann}},
+                                      "equilibrium: gradient, exact or approximated: phantom, "
+                                      "one-step or neumann [exact]"),
+      app.add_option("--tolerance", c->equilibrium.tolerance,
+                     "equilibrium: relative residual at which solves stop")
+          ->capture_default_str(),
+      add_number(app, "--iterations", c->equilibrium.iterations,
+                 "equilibrium: refinements of a board, at most"),
+      add_number(app, "--adjoint-iterations", c->equilibrium.adjoint_iterations,
+                 "equilibrium: products with the Jacobian, at most; terms of phantom and\n"
+                 "neumann [exact: 30, phantom, neumann: 5]")
+          ->default_str(""),
+      app.add_option("--jacobian-penalty", c->equilibrium.jacobian_penalty,
+                     "equilibrium: weight of the Jacobian's size |J|^2 / n in the loss")
+          ->capture_default_str(),
+  };
+  std::vector<CLI::Option*> fixed = {
       add_choice<sudoku::Model>(
           app, "--model", o.train.net.model,
           {{"symbol", sudoku::Model::symbol}, {"refine", sudoku::Model::refine}},
@@ -81,9 +131,12 @@ std::function<int()> add_train(CLI::App& app) {
           "(RefineNet) [symbol]"),
       add_choice<sudoku::Regime>(
           app, "--regime", c->regime,
-          {{"carry", sudoku::Regime::carry}, {"unroll", sudoku::Regime::unroll}},
+          {{"carry", sudoku::Regime::carry},
+           {"unroll", sudoku::Regime::unroll},
+           {"equilibrium", sudoku::Regime::equilibrium}},
           "carry: short windows, states carried from step to step; unroll: every step\n"
-          "takes fresh boards through all refinements [carry]"),
+          "takes fresh boards through all refinements; equilibrium: every step takes fresh\n"
+          "boards to their fixed points [carry]"),
       app.add_option("--box", o.train.net.geometry.box, "Box size: 2 is 4x4, 3 is 9x9, 4 is 16x16")
           ->transform(digits_only(2, 4))
           ->capture_default_str(),
@@ -105,6 +158,7 @@ std::function<int()> add_train(CLI::App& app) {
                      "At its highest [symbol: 0.002, refine: 0.001]")
           ->check(CLI::PositiveNumber),
   };
+  fixed.insert(fixed.end(), c->of_equilibrium.begin(), c->of_equilibrium.end());
   for (CLI::Option* option : fixed) option->excludes(resume);
   app.add_option("--save-every", o.save_every, "Seconds between checkpoints")
       ->check(CLI::PositiveNumber)

@@ -115,6 +115,62 @@ class Sudoku(Program):
         self.fails("--segments", *self.small, "--regime", "unroll", "--segments", 3, "--steps", 3)
         self.fails("lstm", *self.small, "--model", "lstm", "--steps", 3)
 
+    def test_trains_equilibria(self):
+        train = [*self.anywhere, "--regime", "equilibrium", "--steps", 10]
+        for model, solver, adjoint in (("symbol", "anderson", "exact"), ("refine", "broyden", "phantom"),
+                                       ("refine", "damped", "neumann"), ("symbol", "anderson", "one-step")):
+            output = self.folder / f"{model}-{solver}-{adjoint}"
+            self.works(*train, "--model", model, "--solver", solver, "--adjoint", adjoint, "--iterations", 12,
+                       "--tolerance", 0.01, "--jacobian-penalty", 0.5, "--output", output)
+            run, step, validation, radii = map(json.loads, (output / "metrics.jsonl").read_text().splitlines())
+            self.assertEqual((run["run"]["solver"], run["run"]["adjoint"], run["run"]["iterations"]), (solver, adjoint, 12))
+            self.assertTrue(1 < step["iterations"] <= 12)
+            self.assertTrue(0 <= step["unconverged"] <= 1)
+            self.assertGreater(step["residual"], 0)
+            self.assertEqual(step["adjoint_iterations"] > 1, adjoint == "exact")
+            self.assertTrue(0 <= step["adjoint_unconverged"] <= 1)
+            self.assertGreater(step["jacobian_penalty"], 0)
+            self.assertEqual(len(radii["radii"]), 4)
+            self.assertTrue(all(r > 0 for r in radii["radii"]))
+            for r in validation["validation"]:
+                self.assertTrue(0 < r["evaluations"] <= r["iterations"])
+            made = (output / "network.safetensors").read_bytes()
+            terms = b"" if adjoint == "one-step" else b" --adjoint-iterations %d" % (30 if adjoint == "exact" else 5)
+            self.assertIn(f"--solver {solver} --adjoint {adjoint} --tolerance 0.01 --iterations 12".encode() + terms +
+                          b" --jacobian-penalty 0.5 --minimal-share", made)
+        self.works("train", "--resume", "--output", output, "--steps", 20)
+        self.assertEqual(json.loads((output / "metrics.jsonl").read_text().splitlines()[4])["step"], 20)
+
+    def test_says_which_options_are_of_equilibria(self):
+        for option in (["--solver", "damped"], ["--adjoint", "exact"], ["--tolerance", 0.1], ["--iterations", 3],
+                       ["--adjoint-iterations", 3], ["--jacobian-penalty", 1]):
+            self.fails(f"{option[0]}: wanted with --regime equilibrium only", *self.small, "--steps", 3, *option)
+        equilibrium = [*self.small, "--steps", 3, "--regime", "equilibrium"]
+        self.fails("--window 4: wanted with --regime carry and unroll only", *equilibrium, "--window", 4)
+        self.fails("--segments 4: wanted with --regime carry only", *equilibrium, "--segments", 4)
+        self.fails("--adjoint-iterations 4: one-step", *equilibrium, "--adjoint", "one-step", "--adjoint-iterations", 4)
+        self.fails("tolerance", *equilibrium, "--tolerance", 1)
+        self.fails("tolerance", *equilibrium, "--tolerance", "nan")
+        self.fails("Jacobian penalty of -1", *equilibrium, "--jacobian-penalty", -1)
+        self.fails("'newton'; wanted", *equilibrium, "--solver", "newton")
+        self.assertFalse(self.checkpoint.exists())
+
+    def test_evaluates_with_a_solver(self):
+        self.works(*self.small, "--steps", 20)
+        evaluate = ["eval", "--checkpoint", self.checkpoint, "--count", 8, "--iterations", "2,40"]
+        for solver in "anderson", "broyden", "damped":
+            two, forty = json.loads(self.works(*evaluate, "--solver", solver, "--json"))["results"]
+            self.assertEqual((two["evaluations"], two["unconverged"]), (2, 1))
+            self.assertTrue(2 < forty["evaluations"] <= 40)
+            self.assertLess(forty["residual"], two["residual"])
+        many = json.loads(self.works(*evaluate, "--solver", "damped", "--restarts", 3, "--json"))["results"]
+        self.assertEqual(many[0]["evaluations"], 6)
+        self.assertLessEqual(many[0]["residual"], two["residual"])
+        self.assertIn("not converged", self.works(*evaluate, "--solver", "anderson", "--tolerance", 0.1))
+        self.assertNotIn("not converged", self.works(*evaluate))
+        self.fails("--solver", *evaluate, "--tolerance", 0.1)
+        self.fails("tolerance", *evaluate, "--solver", "anderson", "--tolerance", 1)
+
     def losses(self, output):
         lines = map(json.loads, (output / "metrics.jsonl").read_text().splitlines())
         return [line["loss"] for line in lines if "loss" in line]
