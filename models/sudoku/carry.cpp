@@ -142,7 +142,7 @@ void CarryPool::window(const Network& net, int64_t begin, int64_t size, CarryRep
   const Tensor x = net.encode(part(givens_, begin, size));
   const std::vector<int32_t> wanted = digits(part(solutions_, begin, size)).to_vector<int32_t>();
   const Tensor start = window_start(net, begin, size);
-  const Shape shape = start.shape();
+  const Shape& shape = start.shape();
   const std::optional<EquilibriumOptions>& e = options_.equilibrium;
   const int steps = e ? 1 : options_.window;
   implicit::FixedPoint fixed;
