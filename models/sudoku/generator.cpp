@@ -7,6 +7,7 @@
 #include "engine/random.h"
 #include "kernels/common/parallel.h"
 #include "models/sudoku/solver.h"
+#include "models/sudoku/symmetry.h"
 
 namespace stillpoint::sudoku {
 namespace {
@@ -83,12 +84,14 @@ void check_options(const GeneratorOptions& options, int64_t index) {
                      "generate: most_extra {}; wanted 0 to {}", options.most_extra, kMaxCells);
 }
 
-}  // namespace
+// A quarter of the classes of 4x4 puzzles is for evaluation.
+bool meant_for(PuzzleUse use, const Board& givens) {
+  if (givens.geometry.box > 2) return true;
+  const uint32_t word = kernels::philox4x32_10(0, symmetry_class(givens), 0).v[0];
+  return (word % 4 == 0) == (use == PuzzleUse::evaluation);
+}
 
-GeneratedPuzzle generate(const GeneratorOptions& options, int64_t index) {
-  check_options(options, index);
-  const uint64_t half = options.use == PuzzleUse::training ? 0 : uint64_t{1} << 63;
-  Philox random(options.seed, half + static_cast<uint64_t>(index));
+GeneratedPuzzle draw(const GeneratorOptions& options, Philox& random) {
   GeneratedPuzzle puzzle;
   puzzle.solution = solved_grid(options.geometry, random);
   puzzle.givens = minimal_puzzle(puzzle.solution, random);
@@ -97,6 +100,17 @@ GeneratedPuzzle generate(const GeneratorOptions& options, int64_t index) {
     const auto extra = random.below(static_cast<uint32_t>(options.most_extra + 1));
     put_back(puzzle.givens, puzzle.solution, static_cast<int>(extra), random);
   }
+  return puzzle;
+}
+
+}  // namespace
+
+GeneratedPuzzle generate(const GeneratorOptions& options, int64_t index) {
+  check_options(options, index);
+  const uint64_t half = options.use == PuzzleUse::training ? 0 : uint64_t{1} << 63;
+  Philox random(options.seed, half + static_cast<uint64_t>(index));
+  GeneratedPuzzle puzzle = draw(options, random);
+  while (!meant_for(options.use, puzzle.givens)) puzzle = draw(options, random);
   return puzzle;
 }
 

@@ -14,8 +14,8 @@ enum class PuzzleKind {
 };
 
 // The two draw from streams of their own, whatever their seeds: a board of one meets a board of the
-// other by chance alone. On 9x9 and 16x16 that does not happen; on 4x4, with its 288 grids, it does
-// all the time.
+// other by chance alone. On 9x9 and 16x16 that does not happen; 4x4 puzzles, with their 288 grids,
+// are shared out between them so that not even a symmetry makes one of the other.
 enum class PuzzleUse { training, evaluation };
 
 struct GeneratorOptions {
