@@ -40,6 +40,12 @@ RmsNorm::RmsNorm(int64_t channels) {
   weight = parameter(Tensor::full({channels}, 1.0));
 }
 
+LayerNorm::LayerNorm(int64_t channels) {
+  check_size(channels, "LayerNorm", "channels");
+  weight = parameter(Tensor::full({channels}, 1.0));
+  bias = parameter(Tensor::zeros({channels}));
+}
+
 Embedding::Embedding(int64_t entries, int64_t channels, Philox& random) {
   check_size(entries, "Embedding", "entries");
   check_size(channels, "Embedding", "channels");

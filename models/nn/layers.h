@@ -71,6 +71,22 @@ struct RmsNorm {
   void visit(auto&& v) { v("weight", weight); }
 };
 
+// ops::layer_norm with a weight that starts at 1 and a bias that starts at 0.
+struct LayerNorm {
+  Tensor weight, bias;  // [channels]
+  double epsilon = 1e-5;
+
+  LayerNorm() = default;
+  explicit LayerNorm(int64_t channels);
+  Tensor operator()(const Tensor& x) const {
+    return ops::layer_norm(x, weight, bias, {.epsilon = epsilon});
+  }
+  void visit(auto&& v) {
+    v("weight", weight);
+    v("bias", bias);
+  }
+};
+
 // Rows of a table by index: [...] int32 -> [..., channels]. The table starts standard normal.
 struct Embedding {
   Tensor table;  // [entries, channels]

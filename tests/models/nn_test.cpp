@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "models/nn/layers.h"
+#include "models/nn/transformer.h"
 #include "tests/support/op_test.h"
 
 namespace stillpoint::test {
@@ -114,6 +115,38 @@ TEST(Layers, AreTheirOps) {
   const nn::Embedding embedding(4, 2, random);
   const Tensor row = embedding(Tensor::from<int32_t>({2}, {1}));
   expect_same_bits(row, ops::rows(embedding.table, 2, 1), "Embedding");
+  const nn::LayerNorm layer_norm(3);
+  expect_close(layer_norm(x), ops::layer_norm(x).to(DType::f64), 1, 1, "LayerNorm");
+}
+
+TEST(TransformerBlock, IsItsFormula) {
+  Philox random(5);
+  const nn::TransformerBlock block(6, 2, random);
+  const Tensor x = random_tensor({3, 5, 6}, 1).to(DType::f32);
+  const Tensor seen = ops::layer_norm(x);
+  const Tensor y = ops::add(x, block.out(ops::attention(block.query(seen), block.key(seen),
+                                                        block.value(seen), {.heads = 2})));
+  const Tensor wanted = ops::add(y, block.down(ops::relu(block.up(ops::layer_norm(y)))));
+  expect_close(block(x), wanted.to(DType::f64), 4, 24, "block");
+}
+
+// Tokens are a set: whoever permutes them permutes what comes out.
+TEST(TransformerBlock, KnowsNoOrder) {
+  Philox random(5);
+  const nn::TransformerBlock block(6, 3, random);
+  const Tensor x = random_tensor({5, 6}, 1).to(DType::f32);
+  const Tensor order = Tensor::from<int32_t>({3, 0, 4, 2, 1}, {5});
+  const Tensor out = ops::reshape(block(ops::reshape(x, {1, 5, 6})), {5, 6});
+  const Tensor of_permuted = block(ops::reshape(ops::embedding(x, order), {1, 5, 6}));
+  expect_close(ops::reshape(of_permuted, {5, 6}), ops::embedding(out, order).to(DType::f64), 4, 24,
+               "permuted");
+}
+
+TEST(TransformerBlock, RefusesHeadsThatDoNotDivide) {
+  Philox random(5);
+  EXPECT_THROW(nn::TransformerBlock(6, 4, random), OptionError);
+  EXPECT_THROW(nn::TransformerBlock(6, 0, random), OptionError);
+  EXPECT_THROW(nn::TransformerBlock(258, 2, random), OptionError);
 }
 
 }  // namespace
