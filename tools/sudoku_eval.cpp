@@ -7,12 +7,14 @@
 #include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "engine/error.h"
 #include "models/sudoku/evaluate.h"
 #include "models/sudoku/generator.h"
+#include "models/sudoku/graph_learner.h"
 #include "models/sudoku/puzzle_text.h"
 #include "models/sudoku/trainer.h"
 #include "tools/sudoku.h"
@@ -63,6 +65,23 @@ void print_table(const sudoku::EvaluateReport& report) {
   }
 }
 
+// Of a network that chooses its graph.
+std::optional<sudoku::GraphQuality> quality_of(const sudoku::Network& net,
+                                               const std::vector<sudoku::Puzzle>& puzzles) {
+  const auto* learner = dynamic_cast<const sudoku::GraphLearner*>(&net);
+  if (learner == nullptr) return std::nullopt;
+  std::vector<sudoku::Board> givens;
+  for (const sudoku::Puzzle& puzzle : puzzles) givens.push_back(puzzle.givens);
+  return sudoku::graph_quality(*learner, givens);
+}
+
+void print_quality(const sudoku::GraphQuality& q) {
+  fmt::print(
+      "of the neighbours chosen, {:.2f} % share a row, column or box; {:.2f} % of those are "
+      "chosen\nan edge of one board is one of another with probability {:.3f}\n",
+      100 * q.precision, 100 * q.recall, q.stability);
+}
+
 int run_eval(EvalOptions& o) {
   o.common.apply();
   o.evaluate.restarts.seed = o.common.seed;
@@ -85,12 +104,19 @@ int run_eval(EvalOptions& o) {
   };
   const auto report = sudoku::evaluate(*net, puzzles, o.evaluate);
   progress.finish();
+  const auto quality = quality_of(*net, puzzles);
   if (!o.plot.empty()) draw_svg(o.plot, {accuracy_chart(report)});
   if (o.common.json) {
     nlohmann::ordered_json json{{"puzzles", report.puzzles}, {"results", to_json(report)}};
+    if (quality) {
+      json["graph"] = {{"precision", quality->precision},
+                       {"recall", quality->recall},
+                       {"stability", quality->stability}};
+    }
     fmt::print("{}\n", json.dump());
   } else {
     print_table(report);
+    if (quality) print_quality(*quality);
   }
   return report.puzzles == static_cast<int64_t>(puzzles.size()) ? 0 : 130;
 }

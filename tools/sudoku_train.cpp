@@ -50,6 +50,16 @@ sudoku::Trainer open_run(const TrainCommand& c, const fs::path& checkpoint) {
   return sudoku::Trainer(c.train, c.common.device);
 }
 
+// What a model has of its own.
+std::string model_options(const sudoku::NetworkOptions& o) {
+  if (o.model == sudoku::Model::symbol) return "";
+  if (o.model == sudoku::Model::refine) return fmt::format(" --graph {}", sudoku::name(o.wiring));
+  const sudoku::LearnedGraphOptions& l = o.learned;
+  return fmt::format(" --neighbours {} --width {} --law {} --baseline {} --draws {} --entropy {}",
+                     l.neighbours, l.width, sudoku::name(l.law), sudoku::name(l.baseline), l.draws,
+                     l.entropy);
+}
+
 class Run {
  public:
   explicit Run(const TrainCommand& c)
@@ -107,18 +117,14 @@ class Run {
 
   void log_run() {
     const sudoku::TrainOptions& o = trainer_.options();
-    nlohmann::ordered_json run{{"version", build_info().version},
-                               {"device", name(command_.common.device)},
-                               {"threads", kernels::num_threads()},
-                               {"seed", o.seed},
-                               {"model", sudoku::name(o.net.model)},
-                               {"box", o.net.geometry.box},
-                               {"channels", o.net.channels},
-                               {"boards", o.carry.boards},
-                               {"window", o.carry.window},
-                               {"segments", o.carry.segments},
-                               {"minimal_share", o.carry.puzzles.minimal_share},
-                               {"learning_rate", o.learning_rate}};
+    nlohmann::ordered_json run{
+        {"version", build_info().version},    {"device", name(command_.common.device)},
+        {"threads", kernels::num_threads()},  {"seed", o.seed},
+        {"model", sudoku::name(o.net.model)}, {"model_options", model_options(o.net)},
+        {"box", o.net.geometry.box},          {"channels", o.net.channels},
+        {"boards", o.carry.boards},           {"window", o.carry.window},
+        {"segments", o.carry.segments},       {"minimal_share", o.carry.puzzles.minimal_share},
+        {"learning_rate", o.learning_rate}};
     if (const auto& e = o.carry.equilibrium) {
       run.erase("window");
       run.update({{"solver", sudoku::name(e->solver)},
@@ -219,11 +225,11 @@ class Run {
     const sudoku::TrainOptions& o = trainer_.options();
     const sudoku::Regime regime = sudoku::regime_of(o.carry);
     return fmt::format(
-        "sudoku train --model {} --regime {} --box {} --channels {} --boards {}{} "
+        "sudoku train --model {}{} --regime {} --box {} --channels {} --boards {}{} "
         "--minimal-share {} --learning-rate {} --seed {} {}",
-        sudoku::name(o.net.model), sudoku::name(regime), o.net.geometry.box, o.net.channels,
-        o.carry.boards, regime_arguments(o.carry), o.carry.puzzles.minimal_share, o.learning_rate,
-        o.seed,
+        sudoku::name(o.net.model), model_options(o.net), sudoku::name(regime), o.net.geometry.box,
+        o.net.channels, o.carry.boards, regime_arguments(o.carry), o.carry.puzzles.minimal_share,
+        o.learning_rate, o.seed,
         command_.steps > 0 ? fmt::format("--steps {}", command_.steps)
                            : fmt::format("--minutes {}", command_.minutes));
   }

@@ -50,7 +50,18 @@ void check_regime(const Given& given) {
   }
 }
 
-int run(Given& given) {
+// Options that the chosen model has no use for are refused, not passed over.
+void check_model(const CLI::App& app, sudoku::Model model) {
+  for (const char* option :
+       {"--neighbours", "--width", "--law", "--baseline", "--draws", "--entropy"}) {
+    check<OptionError>(model == sudoku::Model::learned_graph || app.count(option) == 0,
+                       "{}: wanted with --model learned-graph only", option);
+  }
+  check<OptionError>(model == sudoku::Model::refine || app.count("--graph") == 0,
+                     "--graph: wanted with --model refine only");
+}
+
+int run(Given& given, const CLI::App& app) {
   TrainCommand& c = given.command;
 
   c.common.apply();
@@ -63,12 +74,19 @@ int run(Given& given) {
     check_plotter();
     c.plot = output_file("--plot", c.plot).string();
   }
+  check_model(app, c.train.net.model);
+  const bool learned = c.train.net.model == sudoku::Model::learned_graph;
+  if (learned && app.count("--regime") == 0) given.regime = sudoku::Regime::unroll;
+  check<OptionError>(!learned || given.regime == sudoku::Regime::unroll,
+                     "--regime {}: wanted without --model learned-graph, which draws a graph for "
+                     "every step",
+                     sudoku::name(given.regime));
   check_regime(given);
   sudoku::CarryOptions& carry = c.train.carry;
-  const sudoku::CarryOptions regime = sudoku::carry_options(given.regime);
-  carry.window = given.window > 0 ? given.window : regime.window;
-  carry.segments = given.segments > 0 ? given.segments : regime.segments;
-  if (regime.equilibrium) carry.equilibrium = equilibrium_options(given);
+  const sudoku::CarryOptions defaults = sudoku::carry_options(given.regime);
+  carry.window = given.window > 0 ? given.window : defaults.window;
+  carry.segments = given.segments > 0 ? given.segments : defaults.segments;
+  if (defaults.equilibrium) carry.equilibrium = equilibrium_options(given);
   const bool symbol = c.train.net.model == sudoku::Model::symbol;
   c.train.net.channels = given.channels > 0 ? given.channels : symbol ? 32 : 96;
   c.train.learning_rate = given.learning_rate != 0 ? given.learning_rate : symbol ? 2e-3 : 1e-3;
@@ -90,6 +108,7 @@ std::function<int()> add_train(CLI::App& app) {
       "the last step left them; the learning rate falls to zero towards the end of the run.\n\n"
       "  sudoku train --output runs/first --minutes 8");
   TrainCommand& o = c->command;
+  sudoku::LearnedGraphOptions& learned = o.train.net.learned;
   app.add_option("--output", o.output, "Folder of the run")->required();
   app.add_option("--minutes", o.minutes, "Length of the run by the clock, validation included")
       ->check(CLI::PositiveNumber);
@@ -126,9 +145,12 @@ std::function<int()> add_train(CLI::App& app) {
   std::vector<CLI::Option*> fixed = {
       add_choice<sudoku::Model>(
           app, "--model", o.train.net.model,
-          {{"symbol", sudoku::Model::symbol}, {"refine", sudoku::Model::refine}},
+          {{"symbol", sudoku::Model::symbol},
+           {"refine", sudoku::Model::refine},
+           {"learned-graph", sudoku::Model::learned_graph}},
           "symbol: candidates and rules (SymbolNet); refine: cells and messages\n"
-          "(RefineNet) [symbol]"),
+          "(RefineNet); learned-graph: RefineNet on neighbours that a transformer chooses\n"
+          "(GraphLearner) [symbol]"),
       add_choice<sudoku::Regime>(
           app, "--regime", c->regime,
           {{"carry", sudoku::Regime::carry},
@@ -136,12 +158,42 @@ std::function<int()> add_train(CLI::App& app) {
            {"equilibrium", sudoku::Regime::equilibrium}},
           "carry: short windows, states carried from step to step; unroll: every step\n"
           "takes fresh boards through all refinements; equilibrium: every step takes fresh\n"
-          "boards to their fixed points [carry]"),
+          "boards to their fixed points [learned-graph: unroll, else carry]"),
       app.add_option("--box", o.train.net.geometry.box, "Box size: 2 is 4x4, 3 is 9x9, 4 is 16x16")
           ->transform(digits_only(2, 4))
           ->capture_default_str(),
-      add_number(app, "--channels", c->channels, "Width of a node's state [symbol: 32, refine: 96]")
+      add_number(app, "--channels", c->channels, "Width of a node's state [symbol: 32, others: 96]")
           ->default_str(""),
+      add_choice<sudoku::Wiring>(
+          app, "--graph", o.train.net.wiring,
+          {{"rules", sudoku::Wiring::rules},
+           {"random", sudoku::Wiring::random},
+           {"complete", sudoku::Wiring::complete}},
+          "refine: whom a cell hears. rules: its row, column and box; random: as many others;\n"
+          "complete: all others [rules]"),
+      add_number(app, "--neighbours", learned.neighbours,
+                 "learned-graph: of every cell [as many as the rules give it]")
+          ->default_str(""),
+      add_number(app, "--width", learned.width, "learned-graph: of the transformer's tokens"),
+      add_choice<sudoku::Law>(
+          app, "--law", learned.law,
+          {{"plackett-luce", sudoku::Law::plackett_luce},
+           {"ordered-plackett-luce", sudoku::Law::ordered_plackett_luce},
+           {"with-replacement", sudoku::Law::with_replacement}},
+          "learned-graph: how neighbours are drawn. plackett-luce: without replacement;\n"
+          "ordered-plackett-luce: the same, scored in the order of the draws;\n"
+          "with-replacement [plackett-luce]"),
+      add_choice<sudoku::Baseline>(
+          app, "--baseline", learned.baseline,
+          {{"none", sudoku::Baseline::none},
+           {"batch", sudoku::Baseline::others_in_batch},
+           {"board", sudoku::Baseline::others_of_board}},
+          "learned-graph: what a cost is compared with: none, the other boards (batch) or the\n"
+          "other draws for the same one (board) [board]"),
+      add_number(app, "--draws", learned.draws, "learned-graph: graphs drawn for every board"),
+      app.add_option("--entropy", learned.entropy, "learned-graph: weight of an entropy bonus")
+          ->check(CLI::NonNegativeNumber)
+          ->capture_default_str(),
       add_number(app, "--boards", o.train.carry.boards,
                  "Boards in the pool, all refined in a step"),
       add_number(app, "--window", c->window,
@@ -155,7 +207,7 @@ std::function<int()> add_train(CLI::App& app) {
           ->check(CLI::Range(0.0, 1.0))
           ->capture_default_str(),
       app.add_option("--learning-rate", c->learning_rate,
-                     "At its highest [symbol: 0.002, refine: 0.001]")
+                     "At its highest [symbol: 0.002, others: 0.001]")
           ->check(CLI::PositiveNumber),
   };
   fixed.insert(fixed.end(), c->of_equilibrium.begin(), c->of_equilibrium.end());
@@ -170,7 +222,7 @@ std::function<int()> add_train(CLI::App& app) {
       "loss and accuracy against time");
   o.common.add_to(app, "Seed of the weights and the puzzles; --resume keeps the run's own",
                   "Print one JSON object at the end");
-  return [c] { return run(*c); };
+  return [c, &app] { return run(*c, app); };
 }
 
 }  // namespace stillpoint::tools

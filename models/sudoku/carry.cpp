@@ -14,8 +14,10 @@ namespace {
 
 // A stream of its own, far from those of the puzzles, which are numbered from 0 and from 2^63.
 constexpr uint64_t kPoolStream = ~uint64_t{0};
-// Of the probes of the Jacobian's penalty, numbered by the first puzzle that they are for.
-constexpr uint64_t kProbeStream = uint64_t{3} << 62;
+// Of what is drawn for a slice, by the number of its first puzzle: a stream is taken once if boards
+// stay for one window, which Trainer demands of networks that draw and check_options of fixed
+// points.
+constexpr uint64_t kDrawStreams = uint64_t{1} << 62;
 
 void check_options(const CarryOptions& o) {
   check<OptionError>(o.boards >= 1, "carry: {} boards; wanted 1 or more", o.boards);
@@ -33,14 +35,6 @@ void check_options(const CarryOptions& o) {
 template <class T>
 std::span<const T> part(const std::vector<T>& all, int64_t begin, int64_t size) {
   return std::span(all).subspan(static_cast<size_t>(begin), static_cast<size_t>(size));
-}
-
-// The digits of every board [boards, cells] as the targets of every refinement: [steps, boards,
-// cells].
-Tensor repeated(const std::vector<int32_t>& digits, int steps, int64_t boards) {
-  std::vector<int32_t> all;
-  for (int t = 0; t < steps; ++t) all.insert(all.end(), digits.begin(), digits.end());
-  return Tensor::from(all, {steps, boards, static_cast<int64_t>(digits.size()) / boards});
 }
 
 // Says of every board whether each of its cells is right.
@@ -139,34 +133,28 @@ Tensor CarryPool::window_start(const Network& net, int64_t begin, int64_t size) 
 // One slice through one window, or to its fixed points, and back. Adds its part to the means.
 void CarryPool::window(const Network& net, int64_t begin, int64_t size, CarryReport& report,
                        std::span<char> solved) {
-  const Tensor x = net.encode(part(givens_, begin, size));
   const std::vector<int32_t> wanted = digits(part(solutions_, begin, size)).to_vector<int32_t>();
-  const Tensor start = window_start(net, begin, size);
-  const Shape& shape = start.shape();
-  const std::optional<EquilibriumOptions>& e = options_.equilibrium;
-  const int steps = e ? 1 : options_.window;
-  implicit::FixedPoint fixed;
-  if (e) fixed = implicit::fixed_point(refinement(net), start, {x}, fixed_point_options(*e));
-  const Tensor states = e ? ops::reshape(fixed.z, {1, shape[0], shape[1], shape[2]})
-                          : net.trajectory(start, x, steps);
-  const Tensor logits = net.logits(states);
-  const double share = static_cast<double>(size) / static_cast<double>(options_.boards);
-  const Tensor loss = ops::affine(
-      ops::cross_entropy(logits, repeated(wanted, steps, size).to(net.device())), share);
-  Tensor penalty;
-  if (e && e->jacobian_penalty > 0) {
-    const auto first = static_cast<uint64_t>(state_.puzzles[static_cast<size_t>(begin)]);
-    Philox random(options_.puzzles.seed, kProbeStream + first);
-    penalty = ops::affine(jacobian_penalty(net, fixed.z, x, random), share);
-  }
-  backward(penalty ? ops::add(loss, ops::affine(penalty, e->jacobian_penalty)) : loss);
-  const int64_t last = (steps - 1) * numel(shape);
-  state_.states.alias(shape, begin * shape[1] * shape[2]).assign(states.alias(shape, last));
+  const Lesson lesson{.givens = part(givens_, begin, size),
+                      .h = window_start(net, begin, size),
+                      .digits = wanted,
+                      .steps = options_.window};
+  Philox random(options_.puzzles.seed,
+                kDrawStreams + static_cast<uint64_t>(state_.puzzles[static_cast<size_t>(begin)]));
+  FixedPointLesson fixed;
+  if (options_.equilibrium) fixed = learn_fixed_points(net, lesson, *options_.equilibrium, random);
+  const Learned learned = options_.equilibrium ? fixed.learned : net.learn(lesson, random);
+  const auto boards = static_cast<double>(options_.boards);
+  const double share = static_cast<double>(size) / boards;
+  backward(ops::affine(learned.loss, share));
+  const Shape& shape = learned.h.shape();
+  state_.states.alias(shape, begin * shape[1] * shape[2]).assign(learned.h);
 
-  report.loss += loss.item();
-  if (penalty) report.equilibrium.penalty += penalty.item();
-  if (e) report.equilibrium.add(*fixed.report, 1.0 / static_cast<double>(options_.boards));
-  note_solved(likeliest(ops::rows(logits, steps - 1, 1)), wanted,
+  report.loss += learned.mean * share;
+  if (options_.equilibrium) {
+    report.equilibrium.add(*fixed.report, 1 / boards);
+    report.equilibrium.penalty += fixed.penalty * share;
+  }
+  note_solved(likeliest(learned.logits), wanted,
               solved.subspan(static_cast<size_t>(begin), static_cast<size_t>(size)));
 }
 

@@ -33,7 +33,16 @@ const std::string& text(const io::Safetensors& file, const char* key) {
 }
 
 Json to_json(const NetworkOptions& o) {
-  return {{"model", name(o.model)}, {"box", o.geometry.box}, {"channels", o.channels}};
+  Json json{{"model", name(o.model)}, {"box", o.geometry.box}, {"channels", o.channels}};
+  if (o.model == Model::refine) json["wiring"] = name(o.wiring);
+  if (o.model == Model::learned_graph) {
+    const LearnedGraphOptions& l = o.learned;
+    json["learned"] = {{"neighbours", l.neighbours}, {"width", l.width},
+                       {"layers", l.layers},         {"heads", l.heads},
+                       {"law", name(l.law)},         {"baseline", name(l.baseline)},
+                       {"draws", l.draws},           {"entropy", l.entropy}};
+  }
+  return json;
 }
 
 Json to_json(const EquilibriumOptions& o) {
@@ -72,25 +81,58 @@ Json to_json(const CarryPool::State& s) {
           {"random", {s.random.seed, s.random.stream, s.random.counter, s.random.used}}};
 }
 
-// The value with this name.
+// The one of these values whose name is given.
 template <class T>
-T named(const Json& json, const char* what, std::initializer_list<T> values) {
-  const auto text = json.get<std::string>();
-  for (const T value : values)
-    if (text == name(value)) return value;
-  throw FormatError(fmt::format("{} {} is not known", what, text));
+T named(const Json& given, const char* what, std::initializer_list<T> values) {
+  std::string wanted;
+  for (const T value : values) {
+    if (given.get<std::string>() == name(value)) return value;
+    wanted += fmt::format("{}{}", wanted.empty() ? "" : ", ", name(value));
+  }
+  throw FormatError(fmt::format("{} {}; wanted one of {}", what, given.get<std::string>(), wanted));
 }
 
 // Numbers are believed only where tensors of the file bear them out: a forged one must cost no
 // memory.
+void check_elements(const io::Safetensors& file, const std::string& tensor, int64_t elements,
+                    const std::string& what) {
+  const auto at = file.tensors.find(kModel + tensor);
+  check<FormatError>(at != file.tensors.end() && at->second.numel() == elements,
+                     "{}; wanted what {}{} has the elements for", what, kModel, tensor);
+}
+
+LearnedGraphOptions learned_options(const io::Safetensors& file, const Json& json) {
+  LearnedGraphOptions o;
+  json.at("neighbours").get_to(o.neighbours);
+  json.at("width").get_to(o.width);
+  json.at("layers").get_to(o.layers);
+  json.at("heads").get_to(o.heads);
+  o.law = named(json.at("law"), "law",
+                {Law::plackett_luce, Law::ordered_plackett_luce, Law::with_replacement});
+  o.baseline = named(json.at("baseline"), "baseline",
+                     {Baseline::none, Baseline::others_in_batch, Baseline::others_of_board});
+  json.at("draws").get_to(o.draws);
+  json.at("entropy").get_to(o.entropy);
+  check_elements(file, "norm.weight", o.width, fmt::format("a width of {}", o.width));
+  if (o.layers > 0)
+    check_elements(file, fmt::format("blocks.{}.out.bias", o.layers - 1), o.width,
+                   fmt::format("{} layers", o.layers));
+  return o;
+}
+
 NetworkOptions net_options(const io::Safetensors& file) {
   const Json json = Json::parse(text(file, "net"));
-  NetworkOptions o{.model = named(json.at("model"), "model", {Model::symbol, Model::refine}),
+  NetworkOptions o{.model = named(json.at("model"), "model",
+                                  {Model::symbol, Model::refine, Model::learned_graph}),
                    .geometry = {json.at("box").get<int>()},
                    .channels = json.at("channels").get<int64_t>()};
-  const auto initial = file.tensors.find(std::string(kModel) + "initial");
-  check<FormatError>(initial != file.tensors.end() && initial->second.numel() == o.channels,
-                     "{} channels; wanted as many as {}initial has elements", o.channels, kModel);
+  const bool learned = o.model == Model::learned_graph;
+  check_elements(file, learned ? "refiner.initial" : "initial", o.channels,
+                 fmt::format("{} channels", o.channels));
+  if (json.contains("wiring"))
+    o.wiring =
+        named(json.at("wiring"), "wiring", {Wiring::rules, Wiring::random, Wiring::complete});
+  if (learned) o.learned = learned_options(file, json.at("learned"));
   return o;
 }
 

@@ -6,6 +6,7 @@
 #include "engine/error.h"
 #include "engine/implicit/spectrum.h"
 #include "engine/implicit/stability.h"
+#include "engine/ops.h"
 
 namespace stillpoint::sudoku {
 namespace {
@@ -37,6 +38,16 @@ implicit::Adjoint adjoint_of(const EquilibriumOptions& o) {
       return implicit::Neumann{.terms = o.adjoint_iterations};
   }
   return {};
+}
+
+// |df/dz|_F^2 / n at z, estimated and differentiable. From single ops: the fused ones have no
+// second derivative.
+Tensor jacobian_penalty(const Network& net, const Tensor& z, const Tensor& puzzles,
+                        Philox& random) {
+  const implicit::Map f = [&net](const Tensor& h, std::span<const Tensor> x) {
+    return net.refine_once(h, x[0]);
+  };
+  return implicit::jacobian_penalty(f, z, {puzzles}, random);
 }
 
 }  // namespace
@@ -84,13 +95,23 @@ implicit::Map refinement(const Network& net) {
   return [&net](const Tensor& z, std::span<const Tensor> x) { return net.refine(z, x[0]); };
 }
 
-// From single ops: the fused ones have no second derivative.
-Tensor jacobian_penalty(const Network& net, const Tensor& z, const Tensor& puzzles,
-                        Philox& random) {
-  const implicit::Map f = [&net](const Tensor& h, std::span<const Tensor> x) {
-    return net.refine_once(h, x[0]);
-  };
-  return implicit::jacobian_penalty(f, z, {puzzles}, random);
+FixedPointLesson learn_fixed_points(const Network& net, const Lesson& lesson,
+                                    const EquilibriumOptions& options, Philox& random) {
+  const Tensor x = net.encode(lesson.givens);
+  const auto [z, report] =
+      implicit::fixed_point(refinement(net), lesson.h, {x}, fixed_point_options(options));
+  const Tensor logits = net.logits(z);
+  const std::vector<int32_t> digits(lesson.digits.begin(), lesson.digits.end());
+  const Tensor targets = Tensor::from(digits, {logits.dim(0), logits.dim(1)}).to(net.device());
+  Tensor loss = ops::cross_entropy(logits, targets);
+  FixedPointLesson fixed{{.mean = loss.item(), .h = z, .logits = logits}, report};
+  if (options.jacobian_penalty > 0) {
+    const Tensor penalty = jacobian_penalty(net, z, x, random);
+    fixed.penalty = penalty.item();
+    loss = ops::add(loss, ops::affine(penalty, options.jacobian_penalty));
+  }
+  fixed.learned.loss = loss;
+  return fixed;
 }
 
 void EquilibriumReport::add(const implicit::Report& report, double weight) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -32,8 +33,16 @@ implicit::FixedPointOptions fixed_point_options(const EquilibriumOptions& option
 
 // f: one refinement of states, given what encode() made of their puzzles.
 implicit::Map refinement(const Network& net);
-// |df/dz|_F^2 / n at z, estimated and differentiable: see implicit::jacobian_penalty.
-Tensor jacobian_penalty(const Network& net, const Tensor& z, const Tensor& puzzles, Philox& random);
+
+struct FixedPointLesson {
+  Learned learned;  // at the fixed points; its loss includes the weighted penalty
+  std::shared_ptr<const implicit::Report> report;  // of the adjoint after the backward only
+  double penalty = 0;                              // |J|_F^2 / n, without its weight
+};
+// Seeks the fixed points from lesson.h; lesson.steps are not looked at. `random` is for the
+// penalty's probes.
+FixedPointLesson learn_fixed_points(const Network& net, const Lesson& lesson,
+                                    const EquilibriumOptions& options, Philox& random);
 
 // What the solves of some boards did: means over the boards.
 struct EquilibriumReport {

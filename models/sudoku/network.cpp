@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "engine/error.h"
+#include "models/sudoku/graph_learner.h"
 #include "models/sudoku/refine_net.h"
 #include "models/sudoku/symbol_net.h"
 
@@ -16,9 +17,63 @@ void check_same_size(std::span<const Board> boards, Geometry wanted, const char*
   }
 }
 
+// The digits of every board [boards, cells] as the targets of every refinement: [steps, boards,
+// cells].
+Tensor repeated(std::span<const int32_t> digits, int64_t steps, int64_t boards) {
+  std::vector<int32_t> all;
+  for (int64_t t = 0; t < steps; ++t) all.insert(all.end(), digits.begin(), digits.end());
+  return Tensor::from(all, {steps, boards, std::ssize(digits) / boards});
+}
+
 }  // namespace
 
-const char* name(Model model) { return model == Model::symbol ? "symbol" : "refine"; }
+const char* name(Model model) {
+  switch (model) {
+    case Model::symbol:
+      return "symbol";
+    case Model::refine:
+      return "refine";
+    case Model::learned_graph:
+      break;
+  }
+  return "learned-graph";
+}
+
+const char* name(Wiring wiring) {
+  switch (wiring) {
+    case Wiring::rules:
+      return "rules";
+    case Wiring::random:
+      return "random";
+    case Wiring::complete:
+      break;
+  }
+  return "complete";
+}
+
+const char* name(Law law) {
+  switch (law) {
+    case Law::plackett_luce:
+      return "plackett-luce";
+    case Law::ordered_plackett_luce:
+      return "ordered-plackett-luce";
+    case Law::with_replacement:
+      break;
+  }
+  return "with-replacement";
+}
+
+const char* name(Baseline baseline) {
+  switch (baseline) {
+    case Baseline::none:
+      return "none";
+    case Baseline::others_in_batch:
+      return "batch";
+    case Baseline::others_of_board:
+      break;
+  }
+  return "board";
+}
 
 Network::Network(const NetworkOptions& o) : options(o) {
   check<ShapeError>(o.geometry.box >= kMinBox && o.geometry.box <= kMaxBox,
@@ -53,7 +108,20 @@ Tensor Network::trajectory(const Tensor& h, const Tensor& puzzles, int64_t steps
   return ops::reshape(ops::concat(states), shape);
 }
 
+Learned Network::learn(const Lesson& lesson, Philox& /*random*/) const {
+  const Tensor states = trajectory(lesson.h, encode(lesson.givens), lesson.steps);
+  const Tensor all = logits(states);
+  const Tensor loss =
+      ops::cross_entropy(all, repeated(lesson.digits, lesson.steps, lesson.h.dim(0)).to(device()));
+  const int64_t last = (lesson.steps - 1) * lesson.h.numel();
+  return {.loss = loss,
+          .mean = loss.item(),
+          .h = states.alias(lesson.h.shape(), last),
+          .logits = ops::rows(all, lesson.steps - 1, 1)};
+}
+
 std::unique_ptr<Network> make_network(const NetworkOptions& options, Philox& random) {
+  if (options.model == Model::learned_graph) return std::make_unique<GraphLearner>(options, random);
   if (options.model == Model::refine) return std::make_unique<RefineNet>(options, random);
   return std::make_unique<SymbolNet>(options, random);
 }

@@ -9,14 +9,16 @@
 #include "engine/ops.h"
 #include "engine/parameters.h"
 #include "engine/random.h"
+#include "engine/stochastic/surrogate.h"
 #include "engine/tensor.h"
 #include "models/sudoku/board.h"
 
 namespace stillpoint::sudoku {
 
 enum class Model : uint8_t {
-  symbol,  // SymbolNet: candidates and the rules that want exactly one of them
-  refine,  // RefineNet: cells that send messages to their neighbours
+  symbol,         // SymbolNet: candidates and the rules that want exactly one of them
+  refine,         // RefineNet: cells that send messages to their neighbours
+  learned_graph,  // GraphLearner: RefineNet on neighbours that a transformer chooses
 };
 const char* name(Model model);
 
@@ -26,11 +28,58 @@ enum class Form : uint8_t {
   composed,  // each from single ops: the form to read
 };
 
+// Whom the cells of RefineNet hear. Other graphs than the rules' are there to be compared with.
+enum class Wiring : uint8_t {
+  rules,     // the other cells of row, column and box
+  random,    // as many others, drawn once and for all
+  complete,  // all others
+};
+const char* name(Wiring wiring);
+
+// How GraphLearner draws neighbours in training (engine/sampling.h).
+enum class Law : uint8_t {
+  plackett_luce,          // without replacement, scored as the set that they are
+  ordered_plackett_luce,  // the same, scored in the order in which they were drawn
+  with_replacement,
+};
+const char* name(Law law);
+using stochastic::Baseline;
+const char* name(Baseline baseline);
+
+// Of GraphLearner alone.
+struct LearnedGraphOptions {
+  int64_t neighbours = 0;  // of every cell; 0: as many as the rules give it
+  int64_t width = 32;      // of the transformer's tokens
+  int64_t layers = 1;      // below the top one, whose attention is drawn from
+  int64_t heads = 4;
+  // Training.
+  Law law = Law::plackett_luce;
+  Baseline baseline = Baseline::others_of_board;
+  int64_t draws = 4;   // graphs for every board
+  double entropy = 0;  // see stochastic::SurrogateOptions
+};
+
 struct NetworkOptions {
   Model model = Model::symbol;
   Geometry geometry = {};
   int64_t channels = 32;  // of a node's state
   Form form = Form::fused;
+  Wiring wiring = Wiring::rules;     // refine
+  LearnedGraphOptions learned = {};  // learned_graph
+};
+
+// A stretch of training: boards that are refined from h for some steps, with a loss after each.
+struct Lesson {
+  std::span<const Board> givens;
+  Tensor h;                         // [boards, nodes, channels]
+  std::span<const int32_t> digits;  // the answers, [boards, cells] from 0
+  int64_t steps = 1;
+};
+struct Learned {
+  Tensor loss;       // what to differentiate
+  double mean = 0;   // cross entropy over boards, refinements and cells
+  Tensor h, logits;  // after the last refinement: [boards, nodes, channels], [boards, cells,
+                     // side]
 };
 
 struct Network {
@@ -47,6 +96,8 @@ struct Network {
   // h_t -> h_t+1 from single ops, each twice differentiable.
   virtual Tensor refine_once(const Tensor& h, const Tensor& puzzles) const = 0;
   virtual Tensor logits(const Tensor& h) const = 0;  // [..., nodes, channels] -> [..., cells, side]
+  // Networks that draw take `random` for it.
+  virtual Learned learn(const Lesson& lesson, Philox& random) const;
 
   virtual NamedTensors parameters() = 0;
   virtual void move_to(Device device) = 0;

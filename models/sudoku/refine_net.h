@@ -17,6 +17,9 @@ namespace stillpoint::sudoku {
 // Row i lists the other cells of the row, column and box of cell i: 20 on a 9x9 board.
 Graph neighbours(Geometry geometry);
 
+// The graph of a wiring; random ones are the same for every network.
+Graph wired(Geometry geometry, Wiring wiring);
+
 // One refinement of states h [boards, cells, H]:
 //   s  = sum over neighbours j of relu(W_1 h_i + b_1 + W_2 h_j)
 //   h' = GRU with gates E[given digit] + W_s s and W_h h + b_h
@@ -26,6 +29,7 @@ struct RefineNet final : Network {
   RefineNet(const NetworkOptions& o, Philox& random);
 
   Tensor encode(std::span<const Board> givens) const override;  // [boards, cells, 3H]
+  ops::RefineWeights weights() const;
   Tensor start(int64_t boards) const override;
   Tensor refine_once(const Tensor& h, const Tensor& puzzles) const override;
   Tensor logits(const Tensor& h) const override { return readout(h); }

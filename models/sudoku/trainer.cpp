@@ -15,6 +15,10 @@ TrainOptions checked(TrainOptions o) {
   check<OptionError>(o.warmup >= 0, "train: a warm-up of {} steps; wanted 0 or more", o.warmup);
   check<OptionError>(std::isfinite(o.learning_rate) && o.learning_rate > 0,
                      "train: a learning rate of {}; wanted a positive number", o.learning_rate);
+  check<OptionError>(o.net.model != Model::learned_graph || o.carry.segments == 1,
+                     "train: a board stays for {} segments; wanted 1 for a learned graph, which is "
+                     "drawn anew in every step",
+                     o.carry.segments);
   return o;
 }
 

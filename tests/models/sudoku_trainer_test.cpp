@@ -28,6 +28,14 @@ TrainOptions options4() {
           .warmup = 10};
 }
 
+TrainOptions learned_options4() {
+  TrainOptions options = options4();
+  options.net.model = Model::learned_graph;
+  options.net.learned = {.neighbours = 4, .width = 8, .layers = 2, .heads = 2, .draws = 2};
+  options.carry.segments = 1;
+  return options;
+}
+
 class TrainerFile : public testing::Test {
  protected:
   ~TrainerFile() override { fs::remove(path_); }
@@ -116,6 +124,46 @@ TEST_F(TrainerFile, RunsOfRefineNetAreSavedToo) {
   Trainer resumed = Trainer::load(path_);
   EXPECT_EQ(resumed.net().options.model, Model::refine);
   EXPECT_EQ(whole.step(0.1).carry.loss, resumed.step(0.1).carry.loss);
+}
+
+TEST_F(TrainerFile, RunsOfGraphLearnersResumeBitForBit) {
+  Trainer whole(learned_options4());
+  for (int k = 0; k < 3; ++k) whole.step(0);
+  whole.save(path_);
+  Trainer resumed = Trainer::load(path_);
+  const LearnedGraphOptions& l = resumed.net().options.learned;
+  EXPECT_EQ(l.neighbours, 4);
+  EXPECT_EQ(l.layers, 2);
+  EXPECT_EQ(l.draws, 2);
+  for (int k = 0; k < 3; ++k) {
+    const TrainReport a = whole.step(0.1), b = resumed.step(0.1);
+    EXPECT_EQ(a.carry.loss, b.carry.loss);
+    EXPECT_EQ(a.gradient_norm, b.gradient_norm);
+  }
+}
+
+TEST_F(TrainerFile, ForgedGraphLearnersAreRefused) {
+  const Trainer trainer(learned_options4());
+  for (const auto& [from, to] : {std::pair{"\"layers\":2", "\"layers\":2000000000"},
+                                 {"\"width\":8", "\"width\":100"},
+                                 {"\"law\":\"plackett", "\"law\":\"packet"},
+                                 {"\"neighbours\":4", "\"neighbours\":16"},
+                                 {"\"heads\":2", "\"heads\":3"},
+                                 {"\"box\":2", "\"box\":0"}}) {
+    trainer.save(path_);
+    forge("net", from, to);
+    EXPECT_THROW((void)load_network(path_), FormatError) << to;
+  }
+}
+
+TEST_F(TrainerFile, WiringIsSaved) {
+  TrainOptions options = options4();
+  options.net.model = Model::refine;
+  options.net.wiring = Wiring::random;
+  Trainer(options).save(path_);
+  EXPECT_EQ(load_network(path_)->options.wiring, Wiring::random);
+  forge("net", ",\"wiring\":\"random\"", "");  // as older files have it
+  EXPECT_EQ(load_network(path_)->options.wiring, Wiring::rules);
 }
 
 TEST(Trainer, StopsWhereNumbersAreNoNumbersAnyMore) {

@@ -171,6 +171,28 @@ class Sudoku(Program):
         self.fails("--solver", *evaluate, "--tolerance", 0.1)
         self.fails("tolerance", *evaluate, "--solver", "anderson", "--tolerance", 1)
 
+    def test_trains_a_learned_graph(self):
+        output = self.folder / "learned"
+        train = [*self.anywhere, "--model", "learned-graph", "--width", 8, "--draws", 2, "--window", 2, "--output", output]
+        self.works(*train, "--neighbours", 5, "--law", "with-replacement", "--steps", 3)
+        checkpoint = output / "checkpoint.safetensors"
+        report = json.loads(self.works("eval", "--checkpoint", checkpoint, "--count", 4, "--json"))
+        graph = report["graph"]
+        self.assertAlmostEqual(graph["precision"] * 5, graph["recall"] * 7)
+        self.assertTrue(0 <= graph["stability"] <= 1)
+        self.assertIn("share a row, column or box", self.works("eval", "--checkpoint", checkpoint, "--count", 4))
+        self.assertIn(b"--model learned-graph --neighbours 5 --width 8 --law with-replacement --baseline board "
+                      b"--draws 2", (output / "network.safetensors").read_bytes())
+        self.works("train", "--output", output, "--resume", "--steps", 4, "--validate", 0)
+        other = [*self.anywhere, "--output", self.folder / "other", "--steps", 1]
+        self.fails("--neighbours", *other, "--neighbours", 5)
+        self.fails("--graph", *other, "--graph", "random")
+        self.fails("--regime carry", *other, "--model", "learned-graph", "--regime", "carry")
+        self.fails("16 neighbours", *other, "--model", "learned-graph", "--neighbours", 16)
+        self.works(*other, "--model", "refine", "--graph", "complete")
+        self.assertNotIn("graph", json.loads(self.works("eval", "--checkpoint", self.folder / "other" /
+                                                        "checkpoint.safetensors", "--count", 2, "--json")))
+
     def losses(self, output):
         lines = map(json.loads, (output / "metrics.jsonl").read_text().splitlines())
         return [line["loss"] for line in lines if "loss" in line]

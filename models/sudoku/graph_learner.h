@@ -1,0 +1,79 @@
+// GraphLearner: RefineNet on a graph that nobody gave it.
+//
+// A small transformer reads the board as tokens, the sum of a digit's and a position's embedding,
+// and knows nothing of rows, columns and boxes. The attention of its top layer is not used to mix
+// tokens: each cell draws `neighbours` others by it, and RefineNet refines the board on the graph
+// that results, the same for all refinements. Its cells see their digit alone, so that only the
+// graph can carry the rules.
+//
+// Training follows the gradient through the draws by their score (engine/stochastic/surrogate.h):
+// what cell i pays after t + 1 refinements is credited to the draws of the cells within t hops of
+// it. Otherwise the graph is the `neighbours` most attended cells. docs/learned-graph.md derives
+// all this and says how well it works.
+#pragma once
+
+#include <vector>
+
+#include "models/nn/transformer.h"
+#include "models/sudoku/refine_net.h"
+
+namespace stillpoint::sudoku {
+
+struct GraphLearner final : Network {
+  // Throws OptionError for neighbours outside 1 to 64 or not below the cells, or a transformer
+  // that is not possible: its width and the number of cells come to 128 at most.
+  GraphLearner(const NetworkOptions& o, Philox& random);
+
+  // Of every cell the digit given (0: blank) and its neighbours: [boards, cells, 1 + neighbours],
+  // int32. Throws Error where attention is not finite any more.
+  Tensor encode(std::span<const Board> givens) const override;
+  Tensor start(int64_t boards) const override { return refiner.start(boards); }
+  Tensor logits(const Tensor& h) const override { return refiner.logits(h); }
+  Learned learn(const Lesson& lesson, Philox& random) const override;
+
+  // The most attended cells of every cell, most attended first: [boards, cells, neighbours].
+  Tensor neighbours(std::span<const Board> givens) const;
+
+  NamedTensors parameters() override { return stillpoint::parameters(*this); }
+  void move_to(Device device) override;
+  Device device() const override { return refiner.device(); }
+
+  void visit(auto&& v) {
+    v("digit", digit);
+    v("position", position);
+    v("blocks", blocks);
+    v("norm", norm);
+    v("query", query);
+    v("key", key);
+    v("refiner", refiner);
+  }
+
+  nn::Embedding digit, position;  // [side + 1, width], [cells, width]
+  std::vector<nn::TransformerBlock> blocks;
+  nn::LayerNorm norm;
+  nn::Linear query, key;  // of the top layer: [width, width]
+  RefineNet refiner;
+  Tensor self_query, self_key;  // [cells, cells]: set a cell's attention for itself to nothing
+
+ protected:
+  Tensor refine_once(const Tensor& h, const Tensor& puzzles) const override;
+  Tensor refine_fused(const Tensor& h, const Tensor& puzzles, int64_t steps,
+                      ops::States keep) const override;
+
+ private:
+  struct Attention {
+    Tensor q, k;  // [boards, cells, width + cells]
+  };
+  Attention attention(std::span<const Board> givens) const;
+  Tensor refined(const Tensor& h, const Tensor& puzzles, const ops::RefineOptions& options) const;
+};
+
+// How much the graphs of these boards have in common with the rules', and with each other.
+struct GraphQuality {
+  double precision = 0;  // share of the neighbours that the rules name too
+  double recall = 0;     // share of those the rules name
+  double stability = 0;  // probability that an edge of one board is one of another, on average
+};
+GraphQuality graph_quality(const GraphLearner& net, std::span<const Board> givens);
+
+}  // namespace stillpoint::sudoku

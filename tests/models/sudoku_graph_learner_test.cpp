@@ -1,0 +1,205 @@
+#include "models/sudoku/graph_learner.h"
+
+#include <gmock/gmock.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <set>
+#include <vector>
+
+#include "engine/autograd.h"
+#include "engine/error.h"
+#include "kernels/common/parallel.h"
+#include "models/sudoku/generator.h"
+#include "models/sudoku/trainer.h"
+#include "tests/support/op_test.h"
+
+namespace stillpoint::sudoku {
+namespace {
+
+using testing::HasSubstr;
+using testing::ThrowsMessage;
+
+NetworkOptions small(LearnedGraphOptions learned = {}) {
+  learned.width = 8;
+  learned.heads = 2;
+  return {.model = Model::learned_graph, .geometry = {2}, .channels = 6, .learned = learned};
+}
+
+GraphLearner small_net(LearnedGraphOptions learned = {}) {
+  Philox random(1);
+  return GraphLearner(small(learned), random);
+}
+
+struct Boards {
+  std::vector<Board> givens;
+  std::vector<int32_t> digits;
+};
+Boards some_boards(int64_t count) {
+  Boards all;
+  for (const auto& made : generate({.geometry = {2}, .seed = 3}, 0, count)) {
+    all.givens.push_back(made.givens);
+    for (int cell = 0; cell < 16; ++cell) all.digits.push_back(made.solution[cell] - 1);
+  }
+  return all;
+}
+
+TEST(GraphLearner, EncodesDigitsAndDistinctOthers) {
+  const GraphLearner net = small_net({.neighbours = 5});
+  const Boards boards = some_boards(3);
+  const Tensor puzzles = net.encode(boards.givens);
+  EXPECT_EQ(puzzles.shape(), (Shape{3, 16, 6}));
+  const auto all = puzzles.to_vector<int32_t>();
+  for (size_t row = 0; row < 48; ++row) {
+    const auto first = all.begin() + static_cast<ptrdiff_t>(6 * row);
+    EXPECT_EQ(*first, boards.givens[row / 16][static_cast<int>(row % 16)]);
+    const std::set<int32_t> others(first + 1, first + 6);
+    EXPECT_EQ(others.size(), 5u);
+    EXPECT_FALSE(others.contains(static_cast<int32_t>(row % 16)));
+    EXPECT_TRUE(*others.begin() >= 0 && *others.rbegin() < 16);
+  }
+  EXPECT_EQ(net.encode(boards.givens).to_vector<int32_t>(), all);
+}
+
+// Given the rules' graph it is RefineNet.
+TEST(GraphLearner, RefinesAsRefineNetOnTheSameGraph) {
+  GraphLearner net = small_net();
+  const Boards boards = some_boards(3);
+  const std::vector<int32_t> rules = peers({2});
+  std::vector<int32_t> packed;
+  for (const Board& board : boards.givens) {
+    for (int cell = 0; cell < 16; ++cell) {
+      packed.push_back(board[cell]);
+      packed.insert(packed.end(), rules.begin() + 7 * cell, rules.begin() + 7 * cell + 7);
+    }
+  }
+  const Tensor puzzles = Tensor::from(packed, {3, 16, 8});
+  Philox random(5);
+  const Tensor h = ops::normal({3, 16, 6}, random);
+  const Tensor wanted =
+      net.refiner.trajectory(h, net.refiner.encode(boards.givens), 4).to(DType::f64);
+  test::expect_close(net.trajectory(h, puzzles, 4), wanted, 8, 64, "fused");
+  net.options.form = Form::composed;
+  test::expect_close(net.trajectory(h, puzzles, 4), wanted, 8, 64, "composed");
+}
+
+TEST(GraphLearner, LearnsWithTheCrossEntropyOfItsDraws) {
+  const GraphLearner net = small_net({.baseline = Baseline::others_in_batch, .draws = 1});
+  const Boards boards = some_boards(4);
+  Philox random(9);
+  const Learned one = net.learn(
+      {.givens = boards.givens, .h = net.start(4), .digits = boards.digits, .steps = 1}, random);
+  EXPECT_EQ(one.h.shape(), (Shape{4, 16, 6}));
+  EXPECT_EQ(one.logits.shape(), (Shape{4, 16, 4}));
+  const Tensor wanted = ops::cross_entropy(one.logits, Tensor::from(boards.digits, {4, 16}));
+  EXPECT_NEAR(one.mean, wanted.item(), 1e-6);
+}
+
+TEST(GraphLearner, EveryParameterGetsAGradientForEveryLaw) {
+  for (const Law law : {Law::plackett_luce, Law::ordered_plackett_luce, Law::with_replacement}) {
+    GraphLearner net = small_net({.law = law, .draws = 3});
+    const Boards boards = some_boards(2);
+    Philox random(9);
+    const Learned learned = net.learn(
+        {.givens = boards.givens, .h = net.start(2), .digits = boards.digits, .steps = 3}, random);
+    backward(learned.loss);
+    for (const auto& [parameter, t] : net.parameters()) {
+      ASSERT_TRUE(t.grad().defined()) << parameter;
+      const auto g = t.grad().to_vector<float>();
+      const auto moved = std::count_if(g.begin(), g.end(), [](float x) { return x != 0; });
+      EXPECT_TRUE(std::all_of(g.begin(), g.end(), [](float x) { return std::isfinite(x); }))
+          << parameter;
+      // A shift of all scores changes nothing: its gradient is rounding alone, or none.
+      if (parameter != "key.bias" && !parameter.ends_with(".key.bias")) {
+        EXPECT_GT(moved, 0) << name(law) << " " << parameter;
+      }
+    }
+  }
+}
+
+TEST(GraphLearner, TrainsTheSameForAnyThreads) {
+  const TrainOptions options{
+      .net = small(),
+      .carry = {.puzzles = {.geometry = {2}}, .boards = 6, .slice = 3, .window = 3, .segments = 1}};
+  const auto weights = [&](int threads) {
+    kernels::set_num_threads(threads);
+    Trainer trainer(options);
+    for (int k = 0; k < 3; ++k) trainer.step(0.1);
+    return trainer.optimiser().parameters().at("query.weight").to_vector<float>();
+  };
+  const auto wanted = weights(1);
+  EXPECT_EQ(weights(2), wanted);
+  EXPECT_EQ(weights(3), wanted);
+  kernels::set_num_threads(0);
+}
+
+TEST(GraphLearner, QualityCountsEdges) {
+  const GraphLearner net = small_net({.neighbours = 3});
+  const Boards boards = some_boards(5);
+  const auto lists = net.neighbours(boards.givens).to_vector<int32_t>();
+  double right = 0, shared = 0, pairs = 0;
+  for (size_t row = 0; row < 80; ++row) {
+    for (size_t e = 0; e < 3; ++e) {
+      const int32_t edge = lists[3 * row + e];
+      right += Geometry{2}.same_unit(static_cast<int>(row % 16), edge);
+      for (size_t other = row % 16; other < 80; other += 16) {
+        if (other == row) continue;
+        const auto first = lists.begin() + static_cast<ptrdiff_t>(3 * other);
+        shared += std::find(first, first + 3, edge) != first + 3;
+        pairs += 1;
+      }
+    }
+  }
+  const GraphQuality quality = graph_quality(net, boards.givens);
+  EXPECT_DOUBLE_EQ(quality.precision, right / 240);
+  EXPECT_DOUBLE_EQ(quality.recall, right / (80 * 7));
+  EXPECT_DOUBLE_EQ(quality.stability, shared / pairs);
+}
+
+TEST(GraphLearner, RefusesWhatIsNotPossible) {
+  Philox random(1);
+  const auto make = [&](const NetworkOptions& options) {
+    return [&random, options] { (void)GraphLearner(options, random); };
+  };
+  EXPECT_THAT(make(small({.neighbours = 16})),
+              ThrowsMessage<OptionError>(HasSubstr("16 neighbours; wanted 1 to 15")));
+  EXPECT_THAT(make(small({.draws = 1})), ThrowsMessage<OptionError>(HasSubstr("wanted 2 or more")));
+  EXPECT_THROW(make(small({.draws = 0}))(), OptionError);
+  EXPECT_THROW(make(small({.entropy = -1}))(), OptionError);
+  NetworkOptions wide = small();
+  wide.learned.width = 113;
+  EXPECT_THAT(make(wide), ThrowsMessage<OptionError>(HasSubstr("width 113 for 16 cells")));
+  NetworkOptions sizeless = small();
+  sizeless.geometry.box = 0;
+  EXPECT_THROW(make(sizeless)(), ShapeError);
+  EXPECT_THAT([] { Trainer({.net = small(), .carry = {.puzzles = {.geometry = {2}}}}); },
+              ThrowsMessage<OptionError>(HasSubstr("wanted 1 for a learned graph")));
+}
+
+TEST(GraphLearner, SaysWhenAttentionIsNotFinite) {
+  GraphLearner net = small_net();
+  net.query.bias.fill(std::numeric_limits<double>::quiet_NaN());
+  EXPECT_THAT([&] { (void)net.encode(some_boards(1).givens); },
+              ThrowsMessage<Error>(HasSubstr("attention is not finite")));
+}
+
+TEST(Wiring, HasTheDegreesItSays) {
+  for (const auto& [wiring, degree] :
+       {std::pair{Wiring::rules, 7}, {Wiring::random, 7}, {Wiring::complete, 15}}) {
+    const Graph graph = wired({2}, wiring);
+    EXPECT_EQ(graph.view().degree, degree) << name(wiring);
+    const auto all = graph.indices().to_vector<int32_t>();
+    for (int cell = 0; cell < 16; ++cell) {
+      const auto first = all.begin() + cell * degree;
+      const std::set<int32_t> others(first, first + degree);
+      EXPECT_EQ(std::ssize(others), degree) << name(wiring);
+      EXPECT_FALSE(others.contains(cell)) << name(wiring);
+    }
+  }
+  EXPECT_NE(wired({2}, Wiring::random).indices().to_vector<int32_t>(),
+            wired({2}, Wiring::rules).indices().to_vector<int32_t>());
+}
+
+}  // namespace
+}  // namespace stillpoint::sudoku
