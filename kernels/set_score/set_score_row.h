@@ -42,7 +42,8 @@ STILLPOINT_HD inline void set_row_gradient(const T* log_prob, int64_t count, con
   for (int64_t t = 0; t < count; ++t) {
     sum += h[t];
     const T odds = std::exp(log_prob[t] - log_one_minus(log_prob[t]));
-    d[t] = log_prob[t] == 0 ? T{0} : g * (h[t] + odds * sum);
+    // Odds that overflow would make NaN of a sum that has underflown.
+    d[t] = log_prob[t] > static_cast<T>(-1e-9) ? T{0} : g * (h[t] + odds * sum);
   }
 }
 

@@ -55,8 +55,10 @@ TEST(SetScore, Magnitudes) {
 
 // Nothing is left, or nothing can be drawn: what follows is certain.
 TEST(SetScore, CertainPicks) {
-  std::vector<OpCase> cases{make_case("last", Tensor::from<double>({-1, -0.5, 0}, {1, 3})),
-                            make_case("none", Tensor::from<double>({0, 0, 0}, {1, 3}))};
+  std::vector<OpCase> cases{
+      make_case("last", Tensor::from<double>({-1, -0.5, 0}, {1, 3})),
+      make_case("none", Tensor::from<double>({0, 0, 0}, {1, 3})),
+      make_case("odds_overflow", Tensor::from<double>({-0.1, -0.8, -4e-6, -2.5e-39}, {1, 4}))};
   for (OpCase& c : cases) c.gradient_probes = 0;  // there are no probabilities above 1
   check_op("set_score", cases);
   const Tensor q = Tensor::full({1, 1, 1}, 1.0), k = Tensor::from<float>({1, 2, 3}, {1, 3, 1});
