@@ -103,14 +103,13 @@ FixedPointLesson learn_fixed_points(const Network& net, const Lesson& lesson,
   const Tensor logits = net.logits(z);
   const std::vector<int32_t> digits(lesson.digits.begin(), lesson.digits.end());
   const Tensor targets = Tensor::from(digits, {logits.dim(0), logits.dim(1)}).to(net.device());
-  Tensor loss = ops::cross_entropy(logits, targets);
-  FixedPointLesson fixed{{.mean = loss.item(), .h = z, .logits = logits}, report};
+  const Tensor loss = ops::cross_entropy(logits, targets);
+  FixedPointLesson fixed{{.loss = loss, .mean = loss.item(), .h = z, .logits = logits}, report};
   if (options.jacobian_penalty > 0) {
     const Tensor penalty = jacobian_penalty(net, z, x, random);
     fixed.penalty = penalty.item();
-    loss = ops::add(loss, ops::affine(penalty, options.jacobian_penalty));
+    fixed.learned.loss = ops::add(loss, ops::affine(penalty, options.jacobian_penalty));
   }
-  fixed.learned.loss = loss;
   return fixed;
 }
 
