@@ -197,10 +197,9 @@ std::function<int()> add_train(CLI::App& app) {
       add_number(app, "--boards", o.train.carry.boards,
                  "Boards in the pool, all refined in a step"),
       add_number(app, "--window", c->window,
-                 "Refinements in a step, all differentiated through [carry: 4, unroll: 16]")
+                 "Refinements in a step, all differentiated through [16]")
           ->default_str(""),
-      add_number(app, "--segments", c->segments,
-                 "carry: steps after which a board is replaced [12]")
+      add_number(app, "--segments", c->segments, "carry: steps after which a board is replaced [4]")
           ->default_str(""),
       app.add_option("--minimal-share", o.train.carry.puzzles.minimal_share,
                      "Share of minimal puzzles; the others have 0 to 30 givens more")

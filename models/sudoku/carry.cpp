@@ -71,7 +71,6 @@ const char* name(Regime regime) {
 CarryOptions carry_options(Regime regime) {
   CarryOptions options;
   if (regime != Regime::carry) options.segments = 1;
-  if (regime == Regime::unroll) options.window = 16;
   if (regime == Regime::equilibrium) options.equilibrium.emplace();
   return options;
 }

@@ -29,11 +29,11 @@ enum class Regime : uint8_t { carry, unroll, equilibrium };
 const char* name(Regime regime);
 
 struct CarryOptions {
-  GeneratorOptions puzzles = {.minimal_share = 0.7};
-  int64_t boards = 64;  // in the pool
+  GeneratorOptions puzzles = {.minimal_share = 0.5};
+  int64_t boards = 32;  // in the pool
   int64_t slice = 8;    // refined together: sets memory, and the order in which gradients add up
-  int window = 4;       // refinements a step
-  int segments = 12;    // windows after which a board leaves
+  int window = 16;      // refinements a step
+  int segments = 4;     // windows after which a board leaves
   double leave = 0.3;   // probability of leaving after a window that ends solved
   // Fixed points instead of windows; segments is then 1.
   std::optional<EquilibriumOptions> equilibrium = {};

@@ -226,7 +226,7 @@ TEST_F(TrainerFile, ForgedPoolsAreRefused) {
                                       {"train", "\"most_extra\":30", "\"most_extra\":2147483647"},
                                       {"pool", "\"fresh\":[", "\"fresh\":[7,"},
                                       {"train", "\"minimal_share\":0.7", "\"minimal_share\":7"},
-                                      {"train", "\"window\":4", "\"windows\":4"},
+                                      {"train", "\"window\":16", "\"windows\":16"},
                                       {"pool", "\"next_puzzle\":", "\"next_puzzle\":-"},
                                       {"pool", "\"puzzles\":[", "\"puzzles\":[-1"}}) {
     trainer.save(path_);

@@ -364,8 +364,8 @@ class Solve(Program):
     def setUpClass(cls):
         folder = tempfile.TemporaryDirectory()
         cls.addClassCleanup(folder.cleanup)
-        result = sudoku("train", "--box", 2, "--channels", 8, "--boards", 16, "--learning-rate", 0.01, "--steps", 150,
-                        "--validate", 0, "--output", folder.name)
+        result = sudoku("train", "--box", 2, "--channels", 8, "--boards", 16, "--window", 4, "--segments", 12, "--steps", 150,
+                        "--learning-rate", 0.01, "--validate", 0, "--output", folder.name)
         assert result.returncode == 0, result.stderr
         cls.trained = pathlib.Path(folder.name) / "checkpoint.safetensors"
         cls.lines = sudoku("generate", "--box", 2, "--count", 40, "--seed", 3).stdout

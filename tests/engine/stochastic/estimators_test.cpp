@@ -254,7 +254,8 @@ TEST(UnbiasedChain, OneDrawAfterAnother) {
     const auto xs = x.index.to_vector<int32_t>(), ys = y.index.to_vector<int32_t>();
     std::vector<float> costs;
     for (size_t r = 0; r < xs.size(); ++r)
-      costs.push_back(static_cast<float>(kPairCosts[static_cast<size_t>(3 * xs[r] + ys[r])]));
+      costs.push_back(static_cast<float>(
+          kPairCosts[3 * static_cast<size_t>(xs[r]) + static_cast<size_t>(ys[r])]));
     backward(surrogate_loss(Tensor::from(costs, {1, kRuns, 1}), {{x.log_prob}, {y.log_prob}},
                             {.baseline = Baseline::others_in_batch}));
     return leaf.grad().to(DType::f64).to_vector<double>();
