@@ -20,7 +20,8 @@ endfunction()
 # How the C++ compiler takes a .cu file for the emulation. kernels/emulation/ answers what -fsanitize adds: undefined.cpp
 # the checks of alignment and array bounds, tsan.cpp those of the race check. Neither sanitizer's library is linked.
 set(STILLPOINT_EMULATED_CU -x c++ -Wno-unknown-pragmas)
-set(STILLPOINT_EMULATED_CU_RACES -fsanitize=thread -fno-optimize-sibling-calls --param=tsan-instrument-func-entry-exit=0)
+set(STILLPOINT_EMULATED_CU_RACES -fsanitize=thread -fno-optimize-sibling-calls --param=tsan-instrument-func-entry-exit=0
+  -Wno-attributes)  # of STILLPOINT_HD, which is always_inline here and not always on an inline function
 if(NOT STILLPOINT_SANITIZE)
   list(APPEND STILLPOINT_EMULATED_CU -fsanitize=alignment,bounds)
 endif()

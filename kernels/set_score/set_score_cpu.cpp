@@ -69,6 +69,8 @@ float shares(const float* log_a, int64_t count, float* share) {
   const float sum = sum_lanes(total);
   for (int n = 0; n < kSetGrid.points; n += lanes)
     hn::Store(hn::Div(hn::Load(d, share + n), hn::Set(d, sum)), d, share + n);
+  // The largest point counts 1, unless none is a number: some targets' MaxOfLanes knows no -inf.
+  if (!(sum >= 1)) return std::numeric_limits<float>::quiet_NaN();
   return max + std::log(sum * static_cast<float>(kSetGrid.step));
 }
 
