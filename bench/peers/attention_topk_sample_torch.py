@@ -4,12 +4,11 @@ the log of the probability of every draw given those before it. What is drawn di
 the verification takes each form's own draws and computes their log-probabilities again in float64.
 """
 import os
-import statistics
-import sys
-import time
 
 import numpy
 import torch
+
+from peer import serve
 
 TOKENS, WIDTH, COUNT = 4096, 64, 20
 
@@ -86,31 +85,5 @@ class Problem:
             yield name, self.worst(index, [log_prob.detach(), *torch.autograd.grad(log_prob, self.leaves, self.g)])
 
 
-def seconds(call, calls):
-    times = []
-    for _ in range(calls):
-        begin = time.process_time()
-        call()
-        times.append(time.process_time() - begin)
-    return statistics.median(times)
-
-
-def main():
-    torch.set_num_threads(1)
-    problem = Problem()
-    for line in sys.stdin:
-        words = line.split()
-        if words[0] == 'verify':
-            print(' '.join(f'{name}={value:.2e}' for name, value in problem.differences(words[1])))
-        elif len(words) == 1:
-            problem.write(words[0])
-            print('PyTorch', torch.__version__)
-            print(' '.join(FORMS))
-        else:
-            form, kind, calls = FORMS[words[0]], words[1], int(words[2])
-            print(seconds(lambda: getattr(problem, kind)(form), calls))
-        sys.stdout.flush()
-
-
 if __name__ == '__main__':
-    main()
+    serve(Problem(), FORMS)

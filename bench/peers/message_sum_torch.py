@@ -8,13 +8,12 @@ Speaks the protocol of bench/compare.py on stdin and stdout:
                   differences
 """
 import os
-import statistics
-import sys
-import time
 
 import numpy
 import torch
 import torch.nn.functional as F
+
+from peer import serve
 
 BOARDS, CELLS, CHANNELS = 64, 81, 96
 
@@ -140,31 +139,5 @@ class Problem:
             yield name, worst([self.forward(form), *self.gradient(form)])
 
 
-def seconds(call, calls):
-    times = []
-    for _ in range(calls):
-        begin = time.process_time()
-        call()
-        times.append(time.process_time() - begin)
-    return statistics.median(times)
-
-
-def main():
-    torch.set_num_threads(1)
-    problem = Problem()
-    for line in sys.stdin:
-        words = line.split()
-        if words[0] == 'verify':
-            print(' '.join(f'{name}={value:.2e}' for name, value in problem.differences(words[1])))
-        elif len(words) == 1:
-            problem.write(words[0])
-            print('PyTorch', torch.__version__)
-            print(' '.join(FORMS))
-        else:
-            form, kind, calls = FORMS[words[0]], words[1], int(words[2])
-            print(seconds(lambda: getattr(problem, kind)(form), calls))
-        sys.stdout.flush()
-
-
 if __name__ == '__main__':
-    main()
+    serve(Problem(), FORMS)

@@ -1,6 +1,7 @@
 """What the PyTorch sides of bench/compare.py share: clock, peak memory, our files."""
 import json
 import statistics
+import sys
 import time
 
 import torch
@@ -41,3 +42,20 @@ def load_safetensors(path):
     header.pop('__metadata__', None)
     return {name: torch.frombuffer(data[slice(*entry['data_offsets'])], dtype=types[entry['dtype']])
             .view(entry['shape']) for name, entry in header.items()}
+
+def serve(problem, forms):
+    """Answers bench/compare.py on the standard input, with one thread: FOLDER writes the problem, `verify FOLDER`
+    compares what lies there and every form with float64, `FORM forward|gradient CALLS` takes the time."""
+    torch.set_num_threads(1)
+    for line in sys.stdin:
+        words = line.split()
+        if words[0] == 'verify':
+            print(' '.join(f'{name}={value:.2e}' for name, value in problem.differences(words[1])))
+        elif len(words) == 1:
+            problem.write(words[0])
+            print('PyTorch', torch.__version__)
+            print(' '.join(forms))
+        else:
+            form, kind, calls = forms[words[0]], words[1], int(words[2])
+            print(seconds(lambda: getattr(problem, kind)(form), calls, 1))
+        sys.stdout.flush()
