@@ -226,10 +226,10 @@ class Run {
     const sudoku::Regime regime = sudoku::regime_of(o.carry);
     return fmt::format(
         "sudoku train --model {}{} --regime {} --box {} --channels {} --boards {}{} "
-        "--minimal-share {} --learning-rate {} --seed {} {}",
+        "--minimal-share {} --optimiser {} --learning-rate {} --seed {} {}",
         sudoku::name(o.net.model), model_options(o.net), sudoku::name(regime), o.net.geometry.box,
         o.net.channels, o.carry.boards, regime_arguments(o.carry), o.carry.puzzles.minimal_share,
-        o.learning_rate, o.seed,
+        sudoku::name(o.optimiser), o.learning_rate, o.seed,
         command_.steps > 0 ? fmt::format("--steps {}", command_.steps)
                            : fmt::format("--minutes {}", command_.minutes));
   }

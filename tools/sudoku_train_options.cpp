@@ -205,6 +205,11 @@ std::function<int()> add_train(CLI::App& app) {
                      "Share of minimal puzzles; the others have 0 to 30 givens more")
           ->check(CLI::Range(0.0, 1.0))
           ->capture_default_str(),
+      add_choice<sudoku::Optimiser>(
+          app, "--optimiser", o.train.optimiser,
+          {{"muon", sudoku::Optimiser::muon}, {"adamw", sudoku::Optimiser::adamw}},
+          "Of the matrices between hidden layers: muon (orthogonal steps) or adamw, which all\n"
+          "other parameters take [muon]"),
       app.add_option("--learning-rate", c->learning_rate,
                      "At its highest [symbol: 0.002, others: 0.001]")
           ->check(CLI::PositiveNumber),

@@ -59,7 +59,12 @@ AdamW::AdamW(NamedTensors parameters, AdamWOptions options)
   }
 }
 
-void AdamW::step() {
+double AdamW::average_decay() const {
+  const double past = static_cast<double>(steps());
+  return std::min(options_.average_decay.value_or(0), (1 + past) / (10 + past));
+}
+
+void AdamW::step(const Tensor& gradient_scale) {
   check<OptionError>(steps() < kMostSteps, "AdamW: {} steps were made, more cannot be counted",
                      steps());
   std::vector<Slot> active;
@@ -72,21 +77,19 @@ void AdamW::step() {
   }
   check<GradientError>(!active.empty(), "AdamW: no parameter has a gradient, call backward first");
   table_.set(active);
-  Tensor scale;
+  Tensor scale = gradient_scale;
   if (options_.clip_norm) {
     const Tensor norm_and_scale = optim::gradient_norm(table_, *options_.clip_norm);
     norm_ = norm_and_scale.alias({}, 0);
     scale = norm_and_scale.alias({}, 1);
   }
-  const double past = static_cast<double>(steps());
-  adamw(table_,
-        {.learning_rate = options_.learning_rate,
-         .beta1 = options_.beta1,
-         .beta2 = options_.beta2,
-         .epsilon = options_.epsilon,
-         .average_decay = std::min(options_.average_decay.value_or(0), (1 + past) / (10 + past)),
-         .step = steps() + 1,
-         .gradient_scale = scale});
+  adamw(table_, {.learning_rate = options_.learning_rate,
+                 .beta1 = options_.beta1,
+                 .beta2 = options_.beta2,
+                 .epsilon = options_.epsilon,
+                 .average_decay = average_decay(),
+                 .step = steps() + 1,
+                 .gradient_scale = scale});
   ++step_.mutable_data<int32_t>()[0];
   forget_gradients();
 }
@@ -127,10 +130,10 @@ NamedTensors AdamW::averages() const {
   return all;
 }
 
-AveragedParameters::AveragedParameters(const AdamW& optimiser) : parameters_(optimiser.averages()) {
-  const NamedTensors averages = optimiser.averages();
+AveragedParameters::AveragedParameters(const NamedTensors& parameters, const NamedTensors& averages)
+    : parameters_(averages) {
   for (auto& [name, p] : parameters_) {
-    p = optimiser.parameters().at(name);
+    p = parameters.at(name);
     own_values_[name] = p.detach().clone();
   }
   // All memory is there: from here on only a device that has stopped working can fail.

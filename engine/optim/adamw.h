@@ -44,12 +44,14 @@ class AdamW {
   explicit AdamW(NamedTensors parameters, AdamWOptions options = {});
 
   // One step with the gradients that are there; parameters without one stay. Then forgets them.
-  void step();
+  // `gradient_scale`, one element, scales them where clip_norm does not say by how much.
+  void step(const Tensor& gradient_scale = {});
   void forget_gradients();
 
   double learning_rate() const { return options_.learning_rate; }
   void set_learning_rate(double rate) { options_.learning_rate = rate; }
   int64_t steps() const { return step_.data<int32_t>()[0]; }
+  double average_decay() const;  // of the next step
   // The norm of the last step's gradients before clipping, [] on the parameters' device; undefined
   // without clip_norm.
   Tensor gradient_norm() const { return norm_; }
@@ -77,7 +79,10 @@ class AdamW {
 // Changes nothing for an optimiser without averages, nor when the constructor throws.
 class AveragedParameters {
  public:
-  explicit AveragedParameters(const AdamW& optimiser);
+  // An AdamW or a Muon.
+  explicit AveragedParameters(const auto& optimiser)
+      : AveragedParameters(optimiser.parameters(), optimiser.averages()) {}
+  AveragedParameters(const NamedTensors& parameters, const NamedTensors& averages);
   ~AveragedParameters();
   AveragedParameters(const AveragedParameters&) = delete;
   AveragedParameters& operator=(const AveragedParameters&) = delete;

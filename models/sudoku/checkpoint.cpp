@@ -57,6 +57,7 @@ Json to_json(const EquilibriumOptions& o) {
 Json to_json(const TrainOptions& o) {
   const auto& e = o.carry.equilibrium;
   return {{"seed", o.seed},
+          {"optimiser", name(o.optimiser)},
           {"learning_rate", o.learning_rate},
           {"warmup", o.warmup},
           {"weight_decay", o.weight_decay},
@@ -153,6 +154,7 @@ EquilibriumOptions equilibrium_options(const Json& json) {
 TrainOptions train_options(const Json& json, const NetworkOptions& net) {
   TrainOptions o{.net = net};
   json.at("seed").get_to(o.seed);
+  o.optimiser = named(json.at("optimiser"), "optimiser", {Optimiser::muon, Optimiser::adamw});
   json.at("learning_rate").get_to(o.learning_rate);
   json.at("warmup").get_to(o.warmup);
   json.at("weight_decay").get_to(o.weight_decay);

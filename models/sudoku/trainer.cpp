@@ -31,17 +31,33 @@ std::unique_ptr<Network> make_net(const TrainOptions& o, Device device) {
   return net;
 }
 
+// The weights of all layers but the read-out; tables of embeddings are none.
+std::vector<std::string> hidden_matrices(const NamedTensors& parameters) {
+  std::vector<std::string> names;
+  for (const auto& [name, p] : parameters)
+    if (name.ends_with(".weight") && p.rank() == 2 && !name.starts_with("readout."))
+      names.push_back(name);
+  return names;
+}
+
+std::vector<std::string> orthogonal(const NamedTensors& parameters, Optimiser optimiser) {
+  return optimiser == Optimiser::muon ? hidden_matrices(parameters) : std::vector<std::string>();
+}
+
 }  // namespace
+
+const char* name(Optimiser optimiser) { return optimiser == Optimiser::muon ? "muon" : "adamw"; }
 
 Trainer::Trainer(const TrainOptions& options, Device device)
     : options_(checked(options)),
       net_(make_net(options, device)),
-      optimiser_(net_->parameters(), {.learning_rate = options.learning_rate,
-                                      .beta1 = 0.9,
-                                      .beta2 = 0.95,
-                                      .weight_decay = options.weight_decay,
-                                      .clip_norm = options.clip_norm,
-                                      .average_decay = options.average_decay}),
+      optimiser_(net_->parameters(), orthogonal(net_->parameters(), options.optimiser),
+                 {.learning_rate = options.learning_rate,
+                  .beta1 = 0.9,
+                  .beta2 = 0.95,
+                  .weight_decay = options.weight_decay,
+                  .clip_norm = options.clip_norm,
+                  .average_decay = options.average_decay}),
       pool_(options.carry) {}
 
 TrainReport Trainer::step(double progress) {

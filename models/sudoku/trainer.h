@@ -7,16 +7,21 @@
 #include <memory>
 #include <string>
 
-#include "engine/optim/adamw.h"
+#include "engine/optim/muon.h"
 #include "models/sudoku/carry.h"
 #include "models/sudoku/network.h"
 
 namespace stillpoint::sudoku {
 
+// Of the matrices between hidden layers; the other parameters always take AdamW's steps.
+enum class Optimiser : uint8_t { muon, adamw };
+const char* name(Optimiser optimiser);
+
 struct TrainOptions {
   NetworkOptions net = {};
-  CarryOptions carry = {};      // its puzzles have the geometry of the net
-  uint64_t seed = 1;            // of the weights; carry.puzzles has its own
+  CarryOptions carry = {};  // its puzzles have the geometry of the net
+  uint64_t seed = 1;        // of the weights; carry.puzzles has its own
+  Optimiser optimiser = Optimiser::muon;
   double learning_rate = 2e-3;  // at its highest
   int64_t warmup = 100;         // steps in which it rises to that
   double weight_decay = 0.01;
@@ -42,7 +47,7 @@ class Trainer {
 
   const TrainOptions& options() const { return options_; }
   const Network& net() const { return *net_; }
-  const optim::AdamW& optimiser() const { return optimiser_; }  // see optim::AveragedParameters
+  const optim::Muon& optimiser() const { return optimiser_; }  // see optim::AveragedParameters
   int64_t steps() const { return optimiser_.steps(); }
   int64_t boards() const { return pool_.state().next_puzzle; }  // drawn so far
 
@@ -59,7 +64,7 @@ class Trainer {
  private:
   TrainOptions options_;
   std::unique_ptr<Network> net_;
-  optim::AdamW optimiser_;
+  optim::Muon optimiser_;
   CarryPool pool_;
 };
 
