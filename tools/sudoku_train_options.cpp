@@ -89,7 +89,13 @@ int run(Given& given, const CLI::App& app) {
   if (defaults.equilibrium) carry.equilibrium = equilibrium_options(given);
   const bool symbol = c.train.net.model == sudoku::Model::symbol;
   c.train.net.channels = given.channels > 0 ? given.channels : symbol ? 32 : 96;
-  c.train.learning_rate = given.learning_rate != 0 ? given.learning_rate : symbol ? 2e-3 : 1e-3;
+  if (app.count("--optimiser") == 0 && symbol && !defaults.equilibrium)
+    c.train.optimiser = sudoku::Optimiser::muon;
+  const bool muon = c.train.optimiser == sudoku::Optimiser::muon;
+  c.train.learning_rate = given.learning_rate != 0 ? given.learning_rate
+                          : muon                   ? 3e-3
+                          : symbol                 ? 2e-3
+                                                   : 1e-3;
   c.train.seed = c.train.carry.puzzles.seed = c.common.seed;
   c.train.carry.puzzles.geometry = c.train.net.geometry;
   return run_train(c);
@@ -209,9 +215,9 @@ std::function<int()> add_train(CLI::App& app) {
           app, "--optimiser", o.train.optimiser,
           {{"muon", sudoku::Optimiser::muon}, {"adamw", sudoku::Optimiser::adamw}},
           "Of the matrices between hidden layers: muon (orthogonal steps) or adamw, which all\n"
-          "other parameters take [muon]"),
+          "other parameters take [symbol: muon, but equilibrium and others: adamw]"),
       app.add_option("--learning-rate", c->learning_rate,
-                     "At its highest [symbol: 0.002, others: 0.001]")
+                     "At its highest [muon: 0.003, adamw: 0.001, but symbol: 0.002]")
           ->check(CLI::PositiveNumber),
   };
   fixed.insert(fixed.end(), c->of_equilibrium.begin(), c->of_equilibrium.end());

@@ -154,7 +154,7 @@ EquilibriumOptions equilibrium_options(const Json& json) {
 TrainOptions train_options(const Json& json, const NetworkOptions& net) {
   TrainOptions o{.net = net};
   json.at("seed").get_to(o.seed);
-  o.optimiser = named(json.at("optimiser"), "optimiser", {Optimiser::muon, Optimiser::adamw});
+  o.optimiser = named(json.at("optimiser"), "optimiser", {Optimiser::adamw, Optimiser::muon});
   json.at("learning_rate").get_to(o.learning_rate);
   json.at("warmup").get_to(o.warmup);
   json.at("weight_decay").get_to(o.weight_decay);

@@ -14,14 +14,14 @@
 namespace stillpoint::sudoku {
 
 // Of the matrices between hidden layers; the other parameters always take AdamW's steps.
-enum class Optimiser : uint8_t { muon, adamw };
+enum class Optimiser : uint8_t { adamw, muon };
 const char* name(Optimiser optimiser);
 
 struct TrainOptions {
   NetworkOptions net = {};
   CarryOptions carry = {};  // its puzzles have the geometry of the net
   uint64_t seed = 1;        // of the weights; carry.puzzles has its own
-  Optimiser optimiser = Optimiser::muon;
+  Optimiser optimiser = Optimiser::adamw;
   double learning_rate = 2e-3;  // at its highest
   int64_t warmup = 100;         // steps in which it rises to that
   double weight_decay = 0.01;

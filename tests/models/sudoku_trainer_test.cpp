@@ -58,8 +58,15 @@ class TrainerFile : public testing::Test {
       fs::temp_directory_path() / ("stillpoint_trainer_" + std::to_string(getpid()));
 };
 
-TEST_F(TrainerFile, ResumedRunMakesTheSameStepsBitForBit) {
-  Trainer whole(options4());
+class TrainerFileOfOptimiser : public TrainerFile, public testing::WithParamInterface<Optimiser> {};
+INSTANTIATE_TEST_SUITE_P(Each, TrainerFileOfOptimiser,
+                         testing::Values(Optimiser::adamw, Optimiser::muon),
+                         [](const auto& each) { return name(each.param); });
+
+TEST_P(TrainerFileOfOptimiser, ResumedRunMakesTheSameStepsBitForBit) {
+  TrainOptions options = options4();
+  options.optimiser = GetParam();
+  Trainer whole(options);
   for (int k = 0; k < 7; ++k) whole.step(k / 12.0);
   whole.seconds = 1.5;
   whole.save(path_);
@@ -78,6 +85,21 @@ TEST_F(TrainerFile, ResumedRunMakesTheSameStepsBitForBit) {
     if (tensor.dtype() != DType::f32) continue;
     EXPECT_EQ(tensor.to_vector<float>(), state.at(name).to_vector<float>()) << name;
   }
+}
+
+TEST_F(TrainerFile, MuonTakesTheMatricesBetweenHiddenLayers) {
+  TrainOptions options = options4();
+  options.optimiser = Optimiser::muon;
+  const Trainer trainer(options);
+  std::set<std::string> adamw;  // has second moments
+  for (const auto& [name, unused] : trainer.optimiser().state())
+    if (const std::string second = "optim.second."; name.starts_with(second))
+      adamw.insert(name.substr(second.size()));
+  EXPECT_EQ(adamw, (std::set<std::string>{"clue.table", "factor.bias", "initial", "message.bias",
+                                          "readout.bias", "readout.weight", "update.bias"}));
+  trainer.save(path_);
+  forge("train", "muon", "sgd");
+  EXPECT_THROW(Trainer::load(path_), FormatError);
 }
 
 TEST_F(TrainerFile, TheNetworkOfACheckpointHasTheAveragedWeights) {
