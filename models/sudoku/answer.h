@@ -10,7 +10,7 @@
 namespace stillpoint::sudoku {
 
 struct Answer {
-  Board board;                 // the likeliest digit of every cell
+  Board board;                 // the likeliest digit of every cell, the first of equals
   std::vector<float> certain;  // [cells] the probability of that digit
   double certainty = 0;        // mean of the above
   bool valid = false;          // the board solves the puzzle: see solves

@@ -7,7 +7,7 @@
 #include "engine/autograd.h"
 #include "engine/error.h"
 #include "engine/ops.h"
-#include "models/sudoku/evaluate.h"
+#include "models/sudoku/answer.h"
 
 namespace stillpoint::sudoku {
 namespace {
@@ -35,17 +35,6 @@ void check_options(const CarryOptions& o) {
 template <class T>
 std::span<const T> part(const std::vector<T>& all, int64_t begin, int64_t size) {
   return std::span(all).subspan(static_cast<size_t>(begin), static_cast<size_t>(size));
-}
-
-// Says of every board whether each of its cells is right.
-void note_solved(const std::vector<int32_t>& answer, const std::vector<int32_t>& wanted,
-                 std::span<char> solved) {
-  const size_t cells = wanted.size() / solved.size();
-  for (size_t b = 0; b < solved.size(); ++b) {
-    const auto first = static_cast<ptrdiff_t>(b * cells),
-               end = first + static_cast<ptrdiff_t>(cells);
-    solved[b] = std::equal(answer.begin() + first, answer.begin() + end, wanted.begin() + first);
-  }
 }
 
 Shape states_shape(const Network& net, int64_t boards) {
@@ -153,8 +142,11 @@ void CarryPool::window(const Network& net, int64_t begin, int64_t size, CarryRep
     report.equilibrium.add(*fixed.report, 1 / boards);
     report.equilibrium.penalty += fixed.penalty * share;
   }
-  note_solved(likeliest(learned.logits), wanted,
-              solved.subspan(static_cast<size_t>(begin), static_cast<size_t>(size)));
+  const auto answers = read_answers(learned.logits, lesson.givens);
+  for (size_t b = 0; b < answers.size(); ++b) {
+    const size_t slot = static_cast<size_t>(begin) + b;
+    solved[slot] = answers[b].board == solutions_[slot];
+  }
 }
 
 CarryReport CarryPool::step(const Network& net) {

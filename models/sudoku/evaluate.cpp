@@ -185,17 +185,6 @@ Proportion proportion(int64_t successes, int64_t trials) {
   return {p, successes == 0 ? 0 : centre - half, successes == trials ? 1 : centre + half};
 }
 
-std::vector<int32_t> likeliest(const Tensor& logits) {
-  const std::vector<float> values = logits.to_vector<float>();
-  const int64_t side = logits.dim(-1);
-  std::vector<int32_t> best;
-  best.reserve(values.size() / static_cast<size_t>(side));
-  for (auto row = values.begin(); row != values.end(); row += side) {
-    best.push_back(static_cast<int32_t>(std::max_element(row, row + side) - row));
-  }
-  return best;
-}
-
 EvaluateReport evaluate(const Network& net, std::span<const Puzzle> puzzles,
                         const EvaluateOptions& options) {
   check_arguments(net, puzzles, options);

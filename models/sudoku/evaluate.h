@@ -62,7 +62,4 @@ struct EvaluateReport {
 EvaluateReport evaluate(const Network& net, std::span<const Puzzle> puzzles,
                         const EvaluateOptions& options = {});
 
-// The likeliest digits: logits [boards, cells, side] -> [boards * cells], from 0.
-std::vector<int32_t> likeliest(const Tensor& logits);
-
 }  // namespace stillpoint::sudoku

@@ -113,11 +113,11 @@ Learned Network::learn(const Lesson& lesson, Philox& /*random*/) const {
   const Tensor all = logits(states);
   const Tensor loss =
       ops::cross_entropy(all, repeated(lesson.digits, lesson.steps, lesson.h.dim(0)).to(device()));
-  const int64_t last = (lesson.steps - 1) * lesson.h.numel();
-  return {.loss = loss,
-          .mean = loss.item(),
-          .h = states.alias(lesson.h.shape(), last),
-          .logits = ops::rows(all, lesson.steps - 1, 1)};
+  const auto last = [&](const Tensor& steps) {
+    const Shape shape(steps.shape().begin() + 1, steps.shape().end());
+    return steps.alias(shape, (lesson.steps - 1) * (steps.numel() / lesson.steps));
+  };
+  return {.loss = loss, .mean = loss.item(), .h = last(states), .logits = last(all)};
 }
 
 std::unique_ptr<Network> make_network(const NetworkOptions& options, Philox& random) {

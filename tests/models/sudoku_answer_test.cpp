@@ -47,6 +47,13 @@ TEST(ReadAnswers, GivesTheLikeliestDigitsAndTheirProbability) {
   EXPECT_NEAR(answers[0].certainty, 0.75, 1e-6);
 }
 
+TEST(ReadAnswers, TakesTheFirstOfEquals) {
+  const Board givens = board("1...3...........");
+  const Answer answer = read_answers(Tensor::zeros({1, 16, 4}), std::span(&givens, 1))[0];
+  for (int cell = 0; cell < 16; ++cell) EXPECT_EQ(answer.board[cell], 1);
+  EXPECT_FALSE(answer.valid);
+}
+
 TEST(ReadAnswers, LargeLogitsDoNotOverflow) {
   const Board solved = board("1234341221434321");
   const auto answers = read_answers(logits_of(solved, 3e38f), std::span(&solved, 1));

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "engine/error.h"
+#include "models/sudoku/answer.h"
 #include "models/sudoku/generator.h"
 #include "models/sudoku/symbol_net.h"
 
@@ -37,11 +38,6 @@ TEST(Proportion, IsWilsonsInterval) {
   EXPECT_EQ(proportion(0, 0).high, 1);
 }
 
-TEST(Likeliest, TakesTheFirstOfTheLargest) {
-  const Tensor logits = Tensor::from(std::vector<float>{0, 3, 1, 1, -1, -2, -1, -3}, {1, 2, 4});
-  EXPECT_EQ(likeliest(logits), (std::vector<int32_t>{1, 0}));
-}
-
 TEST(Evaluate, CountsWhatTheNetworkAnswers) {
   // A puzzle whose "solution" is the network's own answer is right; one cell changed, it is not.
   const SymbolNet net = untrained();
@@ -49,10 +45,8 @@ TEST(Evaluate, CountsWhatTheNetworkAnswers) {
   for (Puzzle& puzzle : list) {
     const NoGrad no_grad;
     const Tensor x = net.encode(std::span(&puzzle.givens, 1));
-    const auto answer = likeliest(net.logits(net.refine(net.start(1), x)));
-    for (int cell = 0; cell < 16; ++cell) {
-      (*puzzle.solution)[cell] = static_cast<uint8_t>(answer[cell] + 1);
-    }
+    const Tensor logits = net.logits(net.refine(net.start(1), x));
+    puzzle.solution = read_answers(logits, std::span(&puzzle.givens, 1))[0].board;
   }
   (*list[1].solution)[7] = static_cast<uint8_t>((*list[1].solution)[7] % 4 + 1);
   const EvaluateReport report = evaluate(net, list, {.iterations = {1}});
