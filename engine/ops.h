@@ -232,7 +232,7 @@ struct FactorRefinement {
   std::vector<int32_t> types;  // where each type begins, and the number of factors
   States keep = States::all;
   double epsilon = 1e-5;
-  // bf16 is for float32 on the CPU; OptionError on CUDA. float64 is computed in float64 either way.
+  // bf16: on the CPU; OptionError on CUDA. In float64 operands are rounded just as well.
   Precision precision = Precision::f32;
 };
 // h [boards, variables, C], clues [boards, variables] int32: kinds in [0, kinds), which throw

@@ -32,17 +32,18 @@ STILLPOINT_AMX inline __m512i rounded(__m512 low, __m512 high) {
   return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
 }
 
-// 16 rows of 32 columns. No address past the end is formed of rows and columns that do not exist.
+// Masked lanes are not read, wherever they lie.
+// Row r < 16 of 32 columns.
+STILLPOINT_AMX inline __m512i load_row(const float* x, __mmask16 low, __mmask16 high) {
+  return rounded(_mm512_maskz_loadu_ps(low, x), _mm512_maskz_loadu_ps(high, x + 16));
+}
+
+// 16 rows of 32 columns.
 STILLPOINT_AMX inline void load_rows(const float* x, int64_t row, int64_t rows, int64_t columns,
                                      __m512i (&v)[16]) {
   const __mmask16 low = first(columns), high = first(columns - 16);
-  for (int64_t r = 0; r < 16; ++r) {
-    const bool in = r < rows;
-    const float* from = in ? x + r * row : x;
-    const float* right = columns > 16 ? from + 16 : from;
-    v[r] = rounded(_mm512_maskz_loadu_ps(in ? low : __mmask16{0}, from),
-                   _mm512_maskz_loadu_ps(in ? high : __mmask16{0}, right));
-  }
+  for (int64_t r = 0; r < 16; ++r)
+    v[r] = r < rows ? load_row(x + r * row, low, high) : _mm512_setzero_si512();
 }
 
 // 32 rows of 16 columns, rows 2 r and 2 r + 1 side by side.
@@ -53,13 +54,17 @@ STILLPOINT_AMX inline void load_pairs(const float* x, int64_t row, int64_t rows,
       8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
   const __m512i order = _mm512_load_si512(kInterleaved);
   const __mmask16 mask = first(columns);
-  for (int64_t r = 0; r < 16; ++r) {
-    const bool low = 2 * r < rows, high = 2 * r + 1 < rows;
-    const __m512 even = _mm512_maskz_loadu_ps(low ? mask : __mmask16{0}, low ? x + 2 * r * row : x);
-    const __m512 odd =
-        _mm512_maskz_loadu_ps(high ? mask : __mmask16{0}, high ? x + (2 * r + 1) * row : x);
-    v[r] = _mm512_permutexvar_epi16(order, rounded(even, odd));
+  const auto pair = [&](int64_t r, __mmask16 even, __mmask16 odd) STILLPOINT_AMX {
+    const float* from = x + 2 * r * row;
+    return _mm512_permutexvar_epi16(
+        order, rounded(_mm512_maskz_loadu_ps(even, from), _mm512_maskz_loadu_ps(odd, from + row)));
+  };
+  if (rows >= 32) {
+    for (int64_t r = 0; r < 16; ++r) v[r] = pair(r, mask, mask);
+    return;
   }
+  for (int64_t r = 0; r < 16; ++r)
+    v[r] = pair(r, 2 * r < rows ? mask : __mmask16{0}, 2 * r + 1 < rows ? mask : __mmask16{0});
 }
 
 // v as a matrix of 16 by 16 pairs.
@@ -92,15 +97,25 @@ STILLPOINT_AMX inline void store(const __m512i (&v)[16], uint16_t* to) {
   for (int r = 0; r < 16; ++r) _mm512_storeu_si512(to + r * kTileDepth, v[r]);
 }
 
-template <bool kTransposed>
-STILLPOINT_AMX void pack_rows(const float* x, int64_t row, int64_t rows, int64_t columns,
-                              uint16_t* to) {
+STILLPOINT_AMX void pack_a(const float* x, int64_t row, int64_t rows, int64_t columns,
+                           uint16_t* a) {
   for (int64_t i = 0; i < rows; i += kTile)
-    for (int64_t k = 0; k < columns; k += kTileDepth, to += kTileSize) {
+    for (int64_t k = 0; k < columns; k += kTileDepth) {
+      const __mmask16 low = first(columns - k), high = first(columns - k - 16);
+      const float* from = x + i * row + k;
+      for (int64_t r = i; r < i + kTile; ++r, from += row, a += kTileDepth)
+        _mm512_storeu_si512(a, r < rows ? load_row(from, low, high) : _mm512_setzero_si512());
+    }
+}
+
+STILLPOINT_AMX void pack_b_transposed(const float* x, int64_t row, int64_t rows, int64_t columns,
+                                      uint16_t* b) {
+  for (int64_t i = 0; i < rows; i += kTile)
+    for (int64_t k = 0; k < columns; k += kTileDepth, b += kTileSize) {
       __m512i v[16];
       load_rows(x + i * row + k, row, rows - i, columns - k, v);
-      if (kTransposed) transpose(v);
-      store(v, to);
+      transpose(v);
+      store(v, b);
     }
 }
 
@@ -197,10 +212,10 @@ STILLPOINT_AMX void product(SumsFrom from, const Bf16Sums& sums, int64_t m, int6
 
 constexpr Bf16Kernel kAmx = {.begin = begin,
                              .end = end,
-                             .pack_a = pack_rows<false>,
+                             .pack_a = pack_a,
                              .pack_b = pack_pairs<false>,
                              .pack_a_transposed = pack_pairs<true>,
-                             .pack_b_transposed = pack_rows<true>,
+                             .pack_b_transposed = pack_b_transposed,
                              .product = product};
 
 // The processor has the instructions and Linux lets this process use the tiles' registers

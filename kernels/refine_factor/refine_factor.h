@@ -48,7 +48,7 @@ struct RefineFactorSizes {
   int64_t steps;
   FactorTypes types;
   double epsilon;
-  Precision precision = Precision::f32;  // of float on the CPU; other backends compute as ever
+  Precision precision = Precision::f32;  // of products; not on CUDA
 
   STILLPOINT_HD int64_t factors() const { return types.first[types.count]; }
 };
