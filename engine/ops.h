@@ -14,8 +14,14 @@
 #include "engine/graph.h"
 #include "engine/random.h"
 #include "engine/tensor.h"
+#include "kernels/common/precision.h"
 
 namespace stillpoint::ops {
+
+// Of the products in ops that let choose. bf16: operands are rounded to bfloat16, to nearest, ties
+// to even, and summed in float32; all else is float32. With AMX-BF16 that is faster than float32,
+// without it is emulated, to the same bits but for numbers below 1.2e-38 (kernels/gemm/bf16.h).
+using kernels::Precision;
 
 // ---- views and copies --------------------------------------------------------------------------
 
@@ -226,6 +232,8 @@ struct FactorRefinement {
   std::vector<int32_t> types;  // where each type begins, and the number of factors
   States keep = States::all;
   double epsilon = 1e-5;
+  // bf16: on the CPU; OptionError on CUDA. In float64 operands are rounded just as well.
+  Precision precision = Precision::f32;
 };
 // h [boards, variables, C], clues [boards, variables] int32: kinds in [0, kinds), which throw
 // OptionError outside on the CPU and give NaN on CUDA. Once differentiable, in h and all weights.

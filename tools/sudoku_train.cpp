@@ -16,6 +16,7 @@
 #include "engine/build_info.h"
 #include "engine/error.h"
 #include "kernels/common/parallel.h"
+#include "kernels/gemm/bf16.h"
 #include "models/sudoku/evaluate.h"
 #include "models/sudoku/generator.h"
 #include "models/sudoku/trainer.h"
@@ -34,16 +35,27 @@ double since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+// Emulated, bfloat16 would give the same network, but later than float32.
+void check_precision(sudoku::Precision precision) {
+  check<OptionError>(
+      precision == sudoku::Precision::f32 || &kernels::bf16_kernel() != &kernels::bf16_portable(),
+      "--precision bf16: this processor has no AMX-BF16, or system or STILLPOINT_ISA keep it from "
+      "being used; wanted f32");
+}
+
 // The run in --output: a new one, or the one that is taken up again.
 sudoku::Trainer open_run(const TrainCommand& c, const fs::path& checkpoint) {
   std::error_code ignored;
   const bool there = fs::exists(checkpoint, ignored);
   if (c.resume) {
     check<IoError>(there, "--resume: no {} to go on from", checkpoint.string());
-    return sudoku::Trainer::load(checkpoint, c.common.device);
+    sudoku::Trainer trainer = sudoku::Trainer::load(checkpoint, c.common.device, c.precision);
+    check_precision(trainer.options().net.precision);
+    return trainer;
   }
   check<OptionError>(!there, "--output {}: holds a run already; take another folder, or --resume",
                      c.output);
+  check_precision(c.train.net.precision);
   std::error_code error;
   fs::create_directories(c.output, error);
   check<IoError>(!error, "--output {}: {}", c.output, error.message());
@@ -124,7 +136,7 @@ class Run {
         {"box", o.net.geometry.box},          {"channels", o.net.channels},
         {"boards", o.carry.boards},           {"window", o.carry.window},
         {"segments", o.carry.segments},       {"minimal_share", o.carry.puzzles.minimal_share},
-        {"learning_rate", o.learning_rate}};
+        {"learning_rate", o.learning_rate},   {"precision", sudoku::name(o.net.precision)}};
     if (const auto& e = o.carry.equilibrium) {
       run.erase("window");
       run.update({{"solver", sudoku::name(e->solver)},
@@ -226,10 +238,11 @@ class Run {
     const sudoku::Regime regime = sudoku::regime_of(o.carry);
     return fmt::format(
         "sudoku train --model {}{} --regime {} --box {} --channels {} --boards {}{} "
-        "--minimal-share {} --optimiser {} --learning-rate {} --seed {} {}",
+        "--minimal-share {} --optimiser {} --learning-rate {}{} --seed {} {}",
         sudoku::name(o.net.model), model_options(o.net), sudoku::name(regime), o.net.geometry.box,
         o.net.channels, o.carry.boards, regime_arguments(o.carry), o.carry.puzzles.minimal_share,
-        sudoku::name(o.optimiser), o.learning_rate, o.seed,
+        sudoku::name(o.optimiser), o.learning_rate,
+        o.net.precision == sudoku::Precision::bf16 ? " --precision bf16" : "", o.seed,
         command_.steps > 0 ? fmt::format("--steps {}", command_.steps)
                            : fmt::format("--minutes {}", command_.minutes));
   }

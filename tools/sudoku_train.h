@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "models/sudoku/trainer.h"
@@ -16,6 +17,7 @@ struct TrainCommand {
   double minutes = 0;
   int64_t steps = 0;
   bool resume = false;
+  std::optional<sudoku::Precision> precision;  // as given: --resume else keeps the run's own
   double save_every = 60;
   int64_t validate = 64;
   std::string plot;

@@ -20,6 +20,7 @@ struct Given {
   int64_t channels = 0;
   int window = 0, segments = 0;
   double learning_rate = 0;
+  sudoku::Precision precision = sudoku::Precision::f32;
   sudoku::EquilibriumOptions equilibrium = {.adjoint_iterations = 0};
   std::vector<CLI::Option*> of_equilibrium;  // that mean nothing in the other regimes
 };
@@ -98,6 +99,13 @@ int run(Given& given, const CLI::App& app) {
                                                    : 1e-3;
   c.train.seed = c.train.carry.puzzles.seed = c.common.seed;
   c.train.carry.puzzles.geometry = c.train.net.geometry;
+  c.train.net.precision = given.precision;
+  if (app.count("--precision") > 0) c.precision = given.precision;
+  check<OptionError>(
+      given.precision == sudoku::Precision::f32 || c.resume || (symbol && !carry.equilibrium),
+      "--precision bf16: wanted with --model symbol and --regime carry or unroll");
+  check<OptionError>(given.precision == sudoku::Precision::f32 || c.common.device == Device::cpu,
+                     "--precision bf16: wanted with --device cpu");
   return run_train(c);
 }
 
@@ -220,6 +228,11 @@ std::function<int()> add_train(CLI::App& app) {
                      "At its highest [muon: 0.003, adamw: 0.001, but symbol: 0.002]")
           ->check(CLI::PositiveNumber),
   };
+  add_choice<sudoku::Precision>(
+      app, "--precision", c->precision,
+      {{"f32", sudoku::Precision::f32}, {"bf16", sudoku::Precision::bf16}},
+      "symbol: of products of matrices. bf16: operands rounded to bfloat16, sums in float32;\n"
+      "needs AMX-BF16 on the CPU. Also with --resume, for the rest of the run [f32]");
   fixed.insert(fixed.end(), c->of_equilibrium.begin(), c->of_equilibrium.end());
   for (CLI::Option* option : fixed) option->excludes(resume);
   app.add_option("--save-every", o.save_every, "Seconds between checkpoints")

@@ -54,6 +54,9 @@ RefineFactorSizes check_inputs(const Tensor& h, const Tensor& clues, const Facto
                    "{}: h is on {}, clues on {}, the graph on {}", kOp, name(h.device()),
                    name(clues.device()), name(factors.device()));
   check<OptionError>(options.steps >= 1, "{}: {} steps, wanted 1 or more", kOp, options.steps);
+  check<OptionError>(options.precision == Precision::f32 || h.device() == Device::cpu,
+                     "{}: products in bf16 for tensors on {}, wanted on the CPU", kOp,
+                     name(h.device()));
   check_like(w.clue, h, kOp, "clue");
   check<ShapeError>(w.clue.rank() == 2 && w.clue.dim(0) >= 1,
                     "{}: clue has shape {}, wanted [kinds, hidden]", kOp, w.clue.shape());
@@ -64,7 +67,8 @@ RefineFactorSizes check_inputs(const Tensor& h, const Tensor& clues, const Facto
                                 .kinds = w.clue.dim(0),
                                 .steps = options.steps,
                                 .types = types_of(options.types, factors),
-                                .epsilon = options.epsilon};
+                                .epsilon = options.epsilon,
+                                .precision = options.precision};
   const int64_t c = sizes.channels, types = sizes.types.count;
   const auto check_weight = [&](const Tensor& t, const Shape& wanted, const char* what) {
     check_like(t, h, kOp, what);

@@ -16,6 +16,7 @@
 #endif
 
 #include "kernels/common/math-inl.h"
+#include "kernels/gemm/operands.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace stillpoint::kernels::HWY_NAMESPACE {
@@ -119,6 +120,45 @@ struct TileStore {
   template <class Io>
   HWY_INLINE void operator()(Io io, V v, int64_t i, int64_t j) const {
     io.store(v, data + i * row + j);
+  }
+};
+
+// The products of a fused op in float32, whose operands stay where they are. Bf16Products
+// (bf16_tile-inl.h) is the other set of the same.
+struct Fp32Products {
+  using Weight = Fp32Weight;
+  using Gradient = Fp32Gradient;
+  struct Rows {
+    const float* data;
+    int64_t n, rows;
+  };
+
+  // As tile_product; each term is rows of x times a weight.
+  template <class Start, class Finish, class... Terms>
+  HWY_INLINE void product(int64_t m, int64_t n, const Start& start, const Finish& finish,
+                          const Terms&... terms) const {
+    tile_product(m, n, start, finish,
+                 TileTerm{.a = terms.x,
+                          .a_row = terms.row,
+                          .a_step = 1,
+                          .b = terms.weight.data,
+                          .b_row = terms.weight.row,
+                          .k = terms.weight.k}...);
+  }
+
+  // Rows of n as the left (transposed) and right factor of gradients of weights.
+  HWY_INLINE Rows left(const float* x, int64_t n, int64_t rows, uint16_t*) const {
+    return {x, n, rows};
+  }
+  HWY_INLINE Rows right(const float* x, int64_t n, int64_t rows, uint16_t*) const {
+    return {x, n, rows};
+  }
+  // dw [out, in] += dy^T x.
+  HWY_INLINE void add_gradient(const Gradient& dw, const Rows& dy, const Rows& x) const {
+    const TileLoad from{dw.data, dw.row};
+    tile_product(
+        dy.n, x.n, from, TileStore{dw.data, dw.row},
+        TileTerm{.a = dy.data, .a_row = 1, .a_step = dy.n, .b = x.data, .b_row = x.n, .k = x.rows});
   }
 };
 

@@ -29,6 +29,7 @@
 
 #include "kernels/common/csr.h"
 #include "kernels/common/portable.h"
+#include "kernels/common/precision.h"
 #include "kernels/common/status.h"
 #include "kernels/common/stream.h"
 
@@ -47,6 +48,7 @@ struct RefineFactorSizes {
   int64_t steps;
   FactorTypes types;
   double epsilon;
+  Precision precision = Precision::f32;  // of products; not on CUDA
 
   STILLPOINT_HD int64_t factors() const { return types.first[types.count]; }
 };

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <utility>
 
 #include "kernels/refine_factor/refine_factor.h"
@@ -11,29 +12,43 @@
 namespace stillpoint::kernels::reference {
 namespace refine_factor_detail {
 
+// As an operand of a product: in bfloat16 to nearest, ties to even, numbers below the smallest
+// normal one to 0 (those too large for float stay finite).
+template <class T>
+T operand(T x, Precision precision) {
+  if (precision == Precision::f32 || !std::isfinite(x)) return x;
+  if (std::abs(x) < std::numeric_limits<float>::min()) return 0;
+  const T unit = std::ldexp(T{1}, std::ilogb(x) - 7);
+  return std::nearbyint(x / unit) * unit;
+}
+
 // Matrices are row-major; rows of w start ldw apart.
 // y [rows, out] += x [rows, in] w^T, w [out, in].
 template <class T>
-void add_product(T* y, int64_t rows, int64_t out, const T* x, int64_t in, const T* w, int64_t ldw) {
+void add_product(T* y, int64_t rows, int64_t out, const T* x, int64_t in, const T* w, int64_t ldw,
+                 Precision precision) {
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t o = 0; o < out; ++o)
-      for (int64_t i = 0; i < in; ++i) y[r * out + o] += x[r * in + i] * w[o * ldw + i];
+      for (int64_t i = 0; i < in; ++i)
+        y[r * out + o] += operand(x[r * in + i], precision) * operand(w[o * ldw + i], precision);
 }
 // dx [rows, in] += dy [rows, out] w.
 template <class T>
 void add_data_gradient(T* dx, int64_t rows, int64_t in, const T* dy, int64_t out, const T* w,
-                       int64_t ldw) {
+                       int64_t ldw, Precision precision) {
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t o = 0; o < out; ++o)
-      for (int64_t i = 0; i < in; ++i) dx[r * in + i] += dy[r * out + o] * w[o * ldw + i];
+      for (int64_t i = 0; i < in; ++i)
+        dx[r * in + i] += operand(dy[r * out + o], precision) * operand(w[o * ldw + i], precision);
 }
 // dw [out, in] += dy^T x.
 template <class T>
 void add_weight_gradient(T* dw, int64_t ldw, const T* dy, int64_t out, const T* x, int64_t in,
-                         int64_t rows) {
+                         int64_t rows, Precision precision) {
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t o = 0; o < out; ++o)
-      for (int64_t i = 0; i < in; ++i) dw[o * ldw + i] += dy[r * out + o] * x[r * in + i];
+      for (int64_t i = 0; i < in; ++i)
+        dw[o * ldw + i] += operand(dy[r * out + o], precision) * operand(x[r * in + i], precision);
 }
 
 template <class T>
@@ -85,14 +100,14 @@ void messages(const RefineFactorSizes& z, const CsrView& members,
               const RefineFactorParameters<const T*>& w, const T* h, const Scratch<T>& x) {
   const int64_t c = z.channels;
   repeat(x.m, w.message_bias, z.nodes, c);
-  add_product(x.m, z.nodes, c, h, c, w.message, c);
+  add_product(x.m, z.nodes, c, h, c, w.message, c, z.precision);
   relu(x.m, z.nodes * c);
   std::fill(x.s, x.s + z.factors() * c, T{0});
   add_gathered(x.s, members, x.m, c);
   for (int t = 0; t < z.types.count; ++t) {
     const int64_t first = z.types.first[t], rows = z.types.first[t + 1] - first;
     repeat(x.p + first * c, w.factor_bias + t * c, rows, c);
-    add_product(x.p + first * c, rows, c, x.s + first * c, c, w.factor + t * c * c, c);
+    add_product(x.p + first * c, rows, c, x.s + first * c, c, w.factor + t * c * c, c, z.precision);
   }
   relu(x.p, z.factors() * c);
 }
@@ -119,19 +134,19 @@ void refine_factor(const RefineFactorArgs<T>& args) {
       for (int t = 0; t < z.types.count; ++t) {
         const int64_t first = z.types.first[t], rows = z.types.first[t + 1] - first;
         add_product(x.collected + first * n, rows, n, x.p + first * c, c, w.collect + t * c,
-                    z.types.count * c);
+                    z.types.count * c, z.precision);
       }
       for (int64_t i = 0; i < z.nodes; ++i)
         repeat(x.u + i * n, w.clue + args.clues[b * z.nodes + i] * n, 1, n);
-      add_product(x.u, z.nodes, n, x.h, c, w.own, 2 * c);
-      add_product(x.u, z.nodes, n, x.m, c, w.own + c, 2 * c);
+      add_product(x.u, z.nodes, n, x.h, c, w.own, 2 * c, z.precision);
+      add_product(x.u, z.nodes, n, x.m, c, w.own + c, 2 * c, z.precision);
       add_gathered(x.u, args.factors, x.collected, n);
       relu(x.u, z.nodes * n);
       const int64_t at = (args.u != nullptr ? step * z.boards : 0) + b;
       for (int64_t i = 0; i < z.nodes; ++i) {
         T* y = x.h + i * c;
         for (int64_t k = 0; k < c; ++k) y[k] += w.update_bias[k];
-        add_product(y, 1, c, x.u + i * n, n, w.update, n);
+        add_product(y, 1, c, x.u + i * n, n, w.update, n, z.precision);
         T squares = 0;
         for (int64_t k = 0; k < c; ++k) squares += y[k] * y[k];
         const T r = 1 / std::sqrt(squares / static_cast<T>(c) + static_cast<T>(z.epsilon));
@@ -170,9 +185,9 @@ void refine_factor_backward(const RefineFactorBackwardArgs<T>& args) {
           x.dy[i * c + k] = args.r[at * z.nodes + i] * (dh[k] - out[k] * dot / static_cast<T>(c));
       }
       add_rows(d.update_bias, x.dy, z.nodes, c);
-      add_weight_gradient(d.update, n, x.dy, c, u, n, z.nodes);
+      add_weight_gradient(d.update, n, x.dy, c, u, n, z.nodes, z.precision);
       std::fill(du, du + z.nodes * n, T{0});
-      add_data_gradient(du, z.nodes, n, x.dy, c, w.update, n);
+      add_data_gradient(du, z.nodes, n, x.dy, c, w.update, n, z.precision);
       mask(du, u, z.nodes * n);
       for (int64_t i = 0; i < z.nodes; ++i)
         add_rows(d.clue + args.clues[b * z.nodes + i] * n, du + i * n, 1, n);
@@ -186,25 +201,25 @@ void refine_factor_backward(const RefineFactorBackwardArgs<T>& args) {
         const int64_t first = z.types.first[t], rows = z.types.first[t + 1] - first;
         const T *dv = dcollected + first * n, *p = x.p + first * c;
         T* dp = x.dp + first * c;
-        add_weight_gradient(d.collect + t * c, types * c, dv, n, p, c, rows);
-        add_data_gradient(dp, rows, c, dv, n, w.collect + t * c, types * c);
+        add_weight_gradient(d.collect + t * c, types * c, dv, n, p, c, rows, z.precision);
+        add_data_gradient(dp, rows, c, dv, n, w.collect + t * c, types * c, z.precision);
         mask(dp, p, rows * c);
         add_rows(d.factor_bias + t * c, dp, rows, c);
-        add_weight_gradient(d.factor + t * c * c, c, dp, c, x.s + first * c, c, rows);
-        add_data_gradient(x.ds + first * c, rows, c, dp, c, w.factor + t * c * c, c);
+        add_weight_gradient(d.factor + t * c * c, c, dp, c, x.s + first * c, c, rows, z.precision);
+        add_data_gradient(x.ds + first * c, rows, c, dp, c, w.factor + t * c * c, c, z.precision);
       }
 
       std::fill(x.dm, x.dm + state, T{0});
-      add_data_gradient(x.dm, z.nodes, c, du, n, w.own + c, 2 * c);
+      add_data_gradient(x.dm, z.nodes, c, du, n, w.own + c, 2 * c, z.precision);
       add_gathered(x.dm, args.factors, x.ds, c);
       mask(x.dm, x.m, state);
-      add_weight_gradient(d.own, 2 * c, du, n, h, c, z.nodes);
-      add_weight_gradient(d.own + c, 2 * c, du, n, x.m, c, z.nodes);
+      add_weight_gradient(d.own, 2 * c, du, n, h, c, z.nodes, z.precision);
+      add_weight_gradient(d.own + c, 2 * c, du, n, x.m, c, z.nodes, z.precision);
       add_rows(d.message_bias, x.dm, z.nodes, c);
-      add_weight_gradient(d.message, c, x.dm, c, h, c, z.nodes);
+      add_weight_gradient(d.message, c, x.dm, c, h, c, z.nodes, z.precision);
       std::copy(x.dy, x.dy + state, x.dh);
-      add_data_gradient(x.dh, z.nodes, c, du, n, w.own, 2 * c);
-      add_data_gradient(x.dh, z.nodes, c, x.dm, c, w.message, c);
+      add_data_gradient(x.dh, z.nodes, c, du, n, w.own, 2 * c, z.precision);
+      add_data_gradient(x.dh, z.nodes, c, x.dm, c, w.message, c, z.precision);
     }
     std::copy(x.dh, x.dh + state, args.dh + b * state);
   }

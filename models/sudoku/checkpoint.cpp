@@ -69,6 +69,7 @@ Json to_json(const TrainOptions& o) {
           {"segments", o.carry.segments},
           {"leave", o.carry.leave},
           {"equilibrium", e ? to_json(*e) : Json()},
+          {"precision", name(o.net.precision)},
           {"puzzle_seed", o.carry.puzzles.seed},
           {"minimal_share", o.carry.puzzles.minimal_share},
           {"most_extra", o.carry.puzzles.most_extra}};
@@ -154,7 +155,8 @@ EquilibriumOptions equilibrium_options(const Json& json) {
 TrainOptions train_options(const Json& json, const NetworkOptions& net) {
   TrainOptions o{.net = net};
   json.at("seed").get_to(o.seed);
-  o.optimiser = named(json.at("optimiser"), "optimiser", {Optimiser::adamw, Optimiser::muon});
+  o.optimiser = named(json.value("optimiser", Json("adamw")), "optimiser",
+                      {Optimiser::adamw, Optimiser::muon});
   json.at("learning_rate").get_to(o.learning_rate);
   json.at("warmup").get_to(o.warmup);
   json.at("weight_decay").get_to(o.weight_decay);
@@ -168,6 +170,8 @@ TrainOptions train_options(const Json& json, const NetworkOptions& net) {
   // Older checkpoints do not have it.
   const Json e = json.value("equilibrium", Json());
   if (!e.is_null()) o.carry.equilibrium = equilibrium_options(e);
+  o.net.precision =
+      named(json.value("precision", Json("f32")), "precision", {Precision::f32, Precision::bf16});
   o.carry.puzzles.geometry = net.geometry;
   json.at("puzzle_seed").get_to(o.carry.puzzles.seed);
   json.at("minimal_share").get_to(o.carry.puzzles.minimal_share);
@@ -241,11 +245,12 @@ void Trainer::save(const Path& checkpoint) const {
                         {"pool", to_json(pool_.state()).dump()}});
 }
 
-Trainer Trainer::load(const Path& checkpoint, Device device) {
+Trainer Trainer::load(const Path& checkpoint, Device device, std::optional<Precision> precision) {
   return reading(checkpoint, [&] {
     const io::Safetensors file = open(checkpoint);
     const Json train = Json::parse(text(file, "train"));
-    const TrainOptions options = train_options(train, net_options(file));
+    TrainOptions options = train_options(train, net_options(file));
+    options.net.precision = precision.value_or(options.net.precision);
     CarryPool::State pool = pool_state(file, options.carry.boards, device);
     Trainer trainer(options, device);
     assign_tensors(trainer.net_->parameters(), without_prefix(file.tensors, kModel));

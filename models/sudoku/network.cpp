@@ -51,6 +51,8 @@ const char* name(Wiring wiring) {
   return "complete";
 }
 
+const char* name(Precision precision) { return precision == Precision::bf16 ? "bf16" : "f32"; }
+
 const char* name(Law law) {
   switch (law) {
     case Law::plackett_luce:

@@ -36,6 +36,9 @@ enum class Wiring : uint8_t {
 };
 const char* name(Wiring wiring);
 
+using ops::Precision;
+const char* name(Precision precision);
+
 // How GraphLearner draws neighbours in training (engine/sampling.h).
 enum class Law : uint8_t {
   plackett_luce,          // without replacement, scored as the set that they are
@@ -64,8 +67,9 @@ struct NetworkOptions {
   Geometry geometry = {};
   int64_t channels = 32;  // of a node's state
   Form form = Form::fused;
-  Wiring wiring = Wiring::rules;     // refine
-  LearnedGraphOptions learned = {};  // learned_graph
+  Precision precision = Precision::f32;  // symbol, fused: of its products
+  Wiring wiring = Wiring::rules;         // refine
+  LearnedGraphOptions learned = {};      // learned_graph
 };
 
 // A stretch of training: boards that are refined from h for some steps, with a loss after each.

@@ -95,18 +95,21 @@ Tensor SymbolNet::refine_once(const Tensor& h, const Tensor& clues) const {
 Tensor SymbolNet::refine_fused(const Tensor& h, const Tensor& clues, int64_t steps,
                                ops::States keep) const {
   const auto units = static_cast<int32_t>(options.geometry.cells());
-  return ops::refine_factor(
-      h, clues,
-      {.message = message.weight,
-       .message_bias = message.bias,
-       .factor = factor.weight,
-       .factor_bias = factor.bias,
-       .collect = collect.weight,
-       .own = own.weight,
-       .clue = clue.table,
-       .update = update.weight,
-       .update_bias = update.bias},
-      factors, {.steps = steps, .types = {0, 2 * units, 3 * units, 4 * units}, .keep = keep});
+  return ops::refine_factor(h, clues,
+                            {.message = message.weight,
+                             .message_bias = message.bias,
+                             .factor = factor.weight,
+                             .factor_bias = factor.bias,
+                             .collect = collect.weight,
+                             .own = own.weight,
+                             .clue = clue.table,
+                             .update = update.weight,
+                             .update_bias = update.bias},
+                            factors,
+                            {.steps = steps,
+                             .types = {0, 2 * units, 3 * units, 4 * units},
+                             .keep = keep,
+                             .precision = options.precision});
 }
 
 Tensor SymbolNet::logits(const Tensor& h) const {

@@ -12,6 +12,10 @@ TrainOptions checked(TrainOptions o) {
   check<OptionError>(o.carry.puzzles.geometry == o.net.geometry,
                      "train: puzzles of box size {} for a network of box size {}",
                      o.carry.puzzles.geometry.box, o.net.geometry.box);
+  check<OptionError>(
+      o.net.precision == Precision::f32 || (o.net.model == Model::symbol && !o.carry.equilibrium),
+      "train: products in {}; wanted f32 but for SymbolNet trained by windows",
+      name(o.net.precision));
   check<OptionError>(o.warmup >= 0, "train: a warm-up of {} steps; wanted 0 or more", o.warmup);
   check<OptionError>(std::isfinite(o.learning_rate) && o.learning_rate > 0,
                      "train: a learning rate of {}; wanted a positive number", o.learning_rate);

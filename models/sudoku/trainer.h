@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "engine/optim/muon.h"
@@ -52,9 +53,11 @@ class Trainer {
   int64_t boards() const { return pool_.state().next_puzzle; }  // drawn so far
 
   // A saved run makes, bit for bit, the steps that it would have made. `seconds` is the time it
-  // took so far, for the caller to keep. Throws IoError, FormatError.
+  // took so far, for the caller to keep. `precision` takes it up in another one than it was saved
+  // in. Throws IoError, FormatError; OptionError if the network has no such precision.
   void save(const std::filesystem::path& checkpoint) const;
-  static Trainer load(const std::filesystem::path& checkpoint, Device device = Device::cpu);
+  static Trainer load(const std::filesystem::path& checkpoint, Device device = Device::cpu,
+                      std::optional<Precision> precision = {});
   double seconds = 0;
 
   // The averaged weights alone: all that solving needs, in a small file. `command` is to say how
@@ -68,9 +71,8 @@ class Trainer {
   CarryPool pool_;
 };
 
-// The network of a checkpoint, with the averaged weights if there are any, or of a file that
-// save_network wrote. Throws IoError,
-// FormatError.
+// The network of a checkpoint, in float32, with the averaged weights if there are any, or of a file
+// that save_network wrote. Throws IoError, FormatError.
 std::unique_ptr<Network> load_network(const std::filesystem::path& checkpoint,
                                       Device device = Device::cpu);
 

@@ -98,8 +98,52 @@ TEST_F(TrainerFile, MuonTakesTheMatricesBetweenHiddenLayers) {
   EXPECT_EQ(adamw, (std::set<std::string>{"clue.table", "factor.bias", "initial", "message.bias",
                                           "readout.bias", "readout.weight", "update.bias"}));
   trainer.save(path_);
-  forge("train", "muon", "sgd");
+  forge("train", R"("optimiser":"muon")", R"("optimiser":"sgd")");
   EXPECT_THROW(Trainer::load(path_), FormatError);
+}
+
+TEST_F(TrainerFile, RunsInBf16ResumeBitForBit) {
+  TrainOptions options = options4();
+  options.net.precision = Precision::bf16;
+  Trainer whole(options), f32(options4());
+  for (int k = 0; k < 3; ++k) {
+    EXPECT_NE(whole.step(0).gradient_norm, f32.step(0).gradient_norm);
+  }
+  whole.save(path_);
+  Trainer resumed = Trainer::load(path_);
+  EXPECT_EQ(resumed.options().net.precision, Precision::bf16);
+  for (int k = 0; k < 3; ++k) {
+    EXPECT_EQ(whole.step(0).gradient_norm, resumed.step(0).gradient_norm);
+  }
+  EXPECT_EQ(load_network(path_)->options.precision, Precision::f32);
+}
+
+TEST_F(TrainerFile, RunsGoOnInAnotherPrecision) {
+  TrainOptions options = options4();
+  Trainer f32(options);
+  for (int k = 0; k < 3; ++k) f32.step(0);
+  f32.save(path_);
+  Trainer bf16 = Trainer::load(path_, Device::cpu, Precision::bf16);
+  EXPECT_EQ(bf16.options().net.precision, Precision::bf16);
+  const double a = f32.step(0).gradient_norm, b = bf16.step(0).gradient_norm;
+  EXPECT_NE(a, b);
+  EXPECT_NEAR(a, b, 0.02 * a);
+  bf16.save(path_);
+  EXPECT_EQ(Trainer::load(path_).options().net.precision, Precision::bf16);
+  // Runs that were saved before there was a choice are in f32.
+  forge("train", "\"precision\":\"bf16\",", "");
+  EXPECT_EQ(Trainer::load(path_).options().net.precision, Precision::f32);
+}
+
+TEST(Trainer, Bf16IsForSymbolNetInWindows) {
+  TrainOptions options = options4();
+  options.net.precision = Precision::bf16;
+  options.net.model = Model::refine;
+  EXPECT_THROW(Trainer{options}, OptionError);
+  options = options4();
+  options.net.precision = Precision::bf16;
+  options.carry.equilibrium = EquilibriumOptions{};
+  EXPECT_THROW(Trainer{options}, OptionError);
 }
 
 TEST_F(TrainerFile, TheNetworkOfACheckpointHasTheAveragedWeights) {

@@ -17,8 +17,8 @@ import xml.etree.ElementTree
 PROGRAM = sys.argv.pop(1)
 
 
-def sudoku(*arguments):
-    return subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=120)
+def sudoku(*arguments, env=None):
+    return subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=120, env=env)
 
 
 class Program(unittest.TestCase):
@@ -37,13 +37,13 @@ class Program(unittest.TestCase):
         path.write_text(text)
         return path
 
-    def works(self, *arguments):
-        result = sudoku(*arguments)
+    def works(self, *arguments, env=None):
+        result = sudoku(*arguments, env=env)
         self.assertEqual(result.returncode, 0, result.stderr)
         return result.stdout
 
-    def fails(self, wanted, *arguments):
-        result = sudoku(*arguments)
+    def fails(self, wanted, *arguments, env=None):
+        result = sudoku(*arguments, env=env)
         self.assertNotEqual(result.returncode, 0)
         self.assertIn(wanted, result.stderr)
         self.assertEqual(result.stdout, "")
@@ -114,6 +114,26 @@ class Sudoku(Program):
                 self.assertEqual(report["puzzles"], 2)
         self.fails("--segments", *self.small, "--regime", "unroll", "--segments", 3, "--steps", 3)
         self.fails("lstm", *self.small, "--model", "lstm", "--steps", 3)
+
+    def test_trains_in_bf16(self):
+        run = lambda: json.loads((self.run_folder / "metrics.jsonl").read_text().splitlines()[0])["run"]
+        without = {"env": {**os.environ, "STILLPOINT_ISA": "SSE4"}}
+        self.fails("AMX-BF16", *self.small, "--precision", "bf16", "--steps", 3, **without)
+        self.fails("--model symbol", *self.small, "--precision", "bf16", "--model", "refine", "--steps", 3)
+        self.fails("--regime", *self.small, "--precision", "bf16", "--regime", "equilibrium", "--steps", 3)
+        self.fails("fp8", *self.small, "--precision", "fp8", "--steps", 3)
+        self.assertFalse(self.checkpoint.exists())
+        if "amx_bf16" not in pathlib.Path("/proc/cpuinfo").read_text():
+            self.skipTest("no AMX-BF16")
+        self.works(*self.small, "--precision", "bf16", "--steps", 3)
+        self.assertEqual(run()["precision"], "bf16")
+        self.assertIn(b" --precision bf16 ", (self.run_folder / "network.safetensors").read_bytes())
+        again = ["train", "--resume", "--output", self.run_folder, "--validate", 0]
+        self.works(*again, "--steps", 4)
+        self.assertIn(b'"precision":"bf16"', self.checkpoint.read_bytes().replace(b"\\", b""))
+        self.fails("AMX-BF16", *again, "--steps", 5, **without)
+        self.works(*again, "--steps", 5, "--precision", "f32", **without)
+        self.assertIn(b'"precision":"f32"', self.checkpoint.read_bytes().replace(b"\\", b""))
 
     def test_trains_equilibria(self):
         train = [*self.anywhere, "--regime", "equilibrium", "--steps", 10]
