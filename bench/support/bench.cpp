@@ -70,14 +70,14 @@ void run_gradient(benchmark::State& state, const MakeProblem& make, Device devic
 
 }  // namespace
 
-bool add(const std::string& name, MakeProblem make, Timed timed) {
+bool add(const std::string& name, MakeProblem make, Timed timed, std::span<const Device> devices) {
   const auto shared = std::make_shared<const MakeProblem>(std::move(make));
   const auto reg = [](const std::string& full, auto body) {
     return benchmark::RegisterBenchmark(full.c_str(), body)
         ->UseManualTime()
         ->Unit(benchmark::kMicrosecond);
   };
-  for (const Device device : {Device::cpu, Device::cuda}) {
+  for (const Device device : devices) {
     if (!timeable(device)) continue;
     const char* on = stillpoint::name(device);
     reg(fmt::format("{}/forward/{}", name, on), [shared, device](benchmark::State& state) {

@@ -47,10 +47,12 @@ struct Problem {
 };
 
 enum class Timed : uint8_t { forward, forward_and_gradient };
+inline constexpr Device kDevices[] = {Device::cpu, Device::cuda};
 // Registers a case. `make(device)` is called when the case runs, for the CPU (the reference) and
 // for the device under test, where the graphs that it captures should lie. Always returns true.
 using MakeProblem = std::function<Problem(Device)>;
-bool add(const std::string& name, MakeProblem make, Timed timed = Timed::forward_and_gradient);
+bool add(const std::string& name, MakeProblem make, Timed timed = Timed::forward_and_gradient,
+         std::span<const Device> devices = kDevices);
 
 // Uniform in +-1, float64, on the CPU.
 Tensor random(Shape shape, uint64_t seed);

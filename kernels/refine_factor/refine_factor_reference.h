@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -18,8 +19,10 @@ template <class T>
 T operand(T x, Precision precision) {
   if (precision == Precision::f32 || !std::isfinite(x)) return x;
   if (std::abs(x) < std::numeric_limits<float>::min()) return 0;
-  const T unit = std::ldexp(T{1}, std::ilogb(x) - 7);
-  return std::nearbyint(x / unit) * unit;
+  constexpr int kDropped = 52 - 7;  // bits of a double's fraction
+  auto bits = std::bit_cast<uint64_t>(static_cast<double>(x));
+  bits += (uint64_t{1} << (kDropped - 1)) - 1 + (bits >> kDropped & 1);
+  return static_cast<T>(std::bit_cast<double>(bits >> kDropped << kDropped));
 }
 
 // Matrices are row-major; rows of w start ldw apart.

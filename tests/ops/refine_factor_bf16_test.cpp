@@ -86,7 +86,7 @@ void expect_near_reference(const std::string& where, Problem p) {
   const auto wanted = results_of(p, x, DType::f64);
   const auto got = results_of(p, x, DType::f32);
   for (size_t k = 0; k < got.size(); ++k)
-    EXPECT_LT(relative_error(got[k], wanted[k]), 2 * kRoundoff)
+    EXPECT_LT(relative_error(got[k], wanted[k]), kRoundoff / 4)
         << where << name_of(p) << ": " << kResults[k];
 }
 
