@@ -222,7 +222,7 @@ struct Step {
     }
   }
 
-  // From dy to du, and the gradients of the update and the clues.
+  // From dy to du, and the gradients of the update and the clues, if any are wanted.
   void through_update(const float* u, int64_t first, int64_t rows,
                       const RefineFactorParameters<float*>& d) const {
     const int64_t c = z.channels, n = z.hidden;
@@ -230,6 +230,7 @@ struct Step {
     float* du = scratch.du + first * n;
     tile_product(rows, n, FromZero{}, StoreMasked{du, u + first * n, n},
                  term(dy, c, w.update, n, c));
+    if (d.update == nullptr) return;
     add_weight_gradient(d.update, n, dy, c, u + first * n, n, rows);
     add_rows(d.update_bias, dy, c, rows);
     for (int64_t i = 0; i < rows; ++i) add_rows(d.clue + clues[first + i] * n, du + i * n, n, 1);
@@ -246,11 +247,13 @@ struct Step {
         const int64_t rows = std::min(kBlock, end - f);
         const float *dv = scratch.at_factors + f * n, *p = scratch.p + f * c;
         float* dp = scratch.block;
-        add_weight_gradient(d.collect + t * c, types * c, dv, n, p, c, rows);
         tile_product(rows, c, FromZero{}, StoreMasked{dp, p, c},
                      term(dv, n, w.collect + t * c, types * c, n));
-        add_weight_gradient(d.factor + t * c * c, c, dp, c, scratch.s + f * c, c, rows);
-        add_rows(d.factor_bias + t * c, dp, c, rows);
+        if (d.factor != nullptr) {
+          add_weight_gradient(d.collect + t * c, types * c, dv, n, p, c, rows);
+          add_weight_gradient(d.factor + t * c * c, c, dp, c, scratch.s + f * c, c, rows);
+          add_rows(d.factor_bias + t * c, dp, c, rows);
+        }
         tile_product(rows, c, FromZero{}, TileStore{scratch.ds + f * c, c},
                      term(dp, c, w.factor + t * c * c, c, c));
       }
@@ -271,10 +274,12 @@ struct Step {
       return sum;
     };
     tile_product(rows, c, gathered, StoreMasked{dm, m, c}, term(du, n, w.own + c, 2 * c, n));
-    add_weight_gradient(d.own, 2 * c, du, n, h + first * c, c, rows);
-    add_weight_gradient(d.own + c, 2 * c, du, n, m, c, rows);
-    add_weight_gradient(d.message, c, dm, c, h + first * c, c, rows);
-    add_rows(d.message_bias, dm, c, rows);
+    if (d.own != nullptr) {
+      add_weight_gradient(d.own, 2 * c, du, n, h + first * c, c, rows);
+      add_weight_gradient(d.own + c, 2 * c, du, n, m, c, rows);
+      add_weight_gradient(d.message, c, dm, c, h + first * c, c, rows);
+      add_rows(d.message_bias, dm, c, rows);
+    }
     float* dh = scratch.dh + first * c;
     tile_product(rows, c, TileLoad{dh, c}, TileStore{dh, c}, term(du, n, w.own, 2 * c, n),
                  term(dm, c, w.message, c, c));
@@ -397,12 +402,16 @@ void refine_factor_backward(const RefineFactorBackwardArgs<float>& args) {
   float* partial = scratch + num_threads() * Scratch::size(z);
   parallel_for(z.boards, boards, [&](int64_t first, int64_t last) {
     const Scratch mine(scratch + worker_index() * Scratch::size(z), z);
-    float* sum = partial + first / boards * count;
-    std::fill(sum, sum + count, 0.f);
-    const auto d = split_parameters(sum, z);
+    RefineFactorParameters<float*> d{};
+    if (args.dparameters != nullptr) {
+      float* sum = partial + first / boards * count;
+      std::fill(sum, sum + count, 0.f);
+      d = split_parameters(sum, z);
+    }
     for (int64_t b = first; b < last; ++b)
       HWY_DYNAMIC_DISPATCH(backward_board)(args, packed, mine, d, b);
   });
+  if (args.dparameters == nullptr) return;
   std::fill(args.dparameters, args.dparameters + count, 0.f);
   for (int64_t first = 0; first < z.boards; first += boards) {
     const float* sum = partial + first / boards * count;
