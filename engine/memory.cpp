@@ -92,6 +92,10 @@ class Arena {
   }
   // Cached blocks of other sizes are given up before memory is said to have run out.
   void* from_system_or_cache(int64_t size) {
+    check<DeviceError>(device_ == Device::cpu || !cuda::capturing(),
+                       "memory: {} bytes wanted on {} while a graph is captured, when there are "
+                       "only the blocks that were freed before, and none has this size",
+                       size, name(device_));
     try {
       return from_system(size);
     } catch (const DeviceError&) {

@@ -107,6 +107,12 @@ cusparseContext* cusparse_handle() {
 
 void synchronize() { STILLPOINT_CUDA_CHECK(cudaStreamSynchronize(stream())); }
 
+bool capturing() {
+  cudaStreamCaptureStatus status{};
+  STILLPOINT_CUDA_CHECK(cudaStreamIsCapturing(stream(), &status));
+  return status != cudaStreamCaptureStatusNone;
+}
+
 void* allocate(int64_t bytes) {
   void* p = nullptr;
   STILLPOINT_CUDA_CHECK(cudaMalloc(&p, static_cast<size_t>(bytes)));

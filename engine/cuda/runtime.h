@@ -25,6 +25,8 @@ kernels::Stream stream();
 cublasContext* cublas_handle();
 cusparseContext* cusparse_handle();
 void synchronize();
+// Whether work put on the stream becomes part of a graph instead of running.
+bool capturing();
 
 void* allocate(int64_t bytes);
 void free(void* p);

@@ -26,6 +26,8 @@ struct CheckSolver {
     check<OptionError>(o.ridge >= 0 && o.ridge < 1,
                        "fixed_point: {}: Anderson ridge is {}, wanted 0 <= ridge < 1", where,
                        o.ridge);
+    check<OptionError>(o.begin > 0, "fixed_point: {}: Anderson begin is {}, wanted above 0", where,
+                       o.begin);
   }
   void operator()(const Broyden& o) const {
     check<OptionError>(o.memory >= 2, "fixed_point: {}: Broyden memory is {}, wanted 2 or more",
@@ -51,12 +53,19 @@ void check_stopping(const Stopping& o, const char* where) {
   check<OptionError>(o.look_every >= 1 && o.look_every <= o.max_iterations,
                      "fixed_point: {}: look_every is {}, wanted 1 to max_iterations, which is {}",
                      where, o.look_every, o.max_iterations);
+  check<OptionError>(o.loop == Loop::host || o.look_every == 1,
+                     "fixed_point: {}: look_every is {} with Loop::graph, in which nobody looks; "
+                     "wanted 1",
+                     where, o.look_every);
 }
 
 struct CheckAdjoint {
   void operator()(const Exact& o) const {
     std::visit(CheckSolver{"adjoint"}, o.solver);
     check_stopping(o.stopping, "adjoint");
+    check<OptionError>(o.stopping.loop == Loop::host || !std::holds_alternative<Gmres>(o.solver),
+                       "fixed_point: adjoint: GMRES with Loop::graph, wanted Loop::host: the host "
+                       "decides its steps");
   }
   void operator()(const PhantomGradient& o) const {
     check<OptionError>(o.steps >= 1, "fixed_point: phantom gradient of {} steps, wanted 1 or more",

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <variant>
 
 namespace stillpoint::implicit {
@@ -16,11 +17,14 @@ struct Damped {
 
 // Combines the last `memory` differences so that the linear model's residual is least
 // (kernels/anderson/anderson.h). The ridge is relative to the diagonal of the Gram matrix of
-// differences scaled to length 1; a larger one trusts the history less.
+// differences scaled to length 1; a larger one trusts the history less. While |f(z) - z| / |f(z)|
+// is above `begin` steps are damped and nothing is held: where the way to the fixed point is no
+// linear one, history holds the search up. Not for linear problems such as the adjoint.
 struct Anderson {
   int memory = 5;
   double mixing = 1.0;
   double ridge = 1e-6;
+  double begin = std::numeric_limits<double>::infinity();
 };
 
 // Limited-memory Broyden (kernels/broyden_update/broyden_update.h); starts again when `memory`
@@ -37,6 +41,11 @@ using Solver = std::variant<Damped, Anderson, Broyden>;
 // z|. A fixed point at 0 needs the absolute one.
 enum class Residual : uint8_t { relative, absolute };
 
+// Who runs the iterations. The host: it looks at which samples are done, and their rows leave f's
+// inputs. Or a CUDA graph: a loop on the device without the host, in which f always gets all rows
+// and samples that are done are left alone by mask; see docs/equilibrium.md for what f must not do.
+enum class Loop : uint8_t { host, graph };
+
 struct Stopping {
   double tolerance = 1e-4;
   int max_iterations = 64;  // evaluations of f per sample
@@ -45,6 +54,7 @@ struct Stopping {
   // there and then whatever this is; but until the next look its rows are still evaluated. On CUDA
   // a look waits for the device.
   int look_every = 1;
+  Loop loop = Loop::host;
 };
 
 // ---- gradients ---------------------------------------------------------------------------------

@@ -10,22 +10,6 @@
 namespace stillpoint::implicit {
 namespace {
 
-std::unique_ptr<Stepper> make_stepper(const Solver& solver, const Tensor& z0) {
-  struct Make {
-    const Tensor& z0;
-    std::unique_ptr<Stepper> operator()(const Damped& o) const {
-      return std::make_unique<DampedStepper>(o);
-    }
-    std::unique_ptr<Stepper> operator()(const Anderson& o) const {
-      return std::make_unique<AndersonStepper>(o, z0);
-    }
-    std::unique_ptr<Stepper> operator()(const Broyden& o) const {
-      return std::make_unique<BroydenStepper>(o, z0);
-    }
-  };
-  return std::visit(Make{z0}, solver);
-}
-
 double epsilon_of(DType dtype) {
   return dtype == DType::f64 ? std::numeric_limits<double>::epsilon()
                              : static_cast<double>(std::numeric_limits<float>::epsilon());
@@ -86,9 +70,17 @@ Tensor positions(const std::vector<int32_t>& samples, const Active& active, Devi
   return Tensor::from(rows, {static_cast<int64_t>(rows.size())}).to(device);
 }
 
+Tensor evaluate(const Problem& problem, const Tensor& z) {
+  Tensor fz = problem.apply(z).detach();
+  check_shape(fz, z.shape(), "fixed_point", "f(z)");
+  check_like(fz, z, "fixed_point", "f(z)");
+  return fz;
+}
+
 Solved solve(const Problem& problem, const Tensor& z0, const Solver& solver,
              const Stopping& stopping) {
   const NoGrad quiet;
+  if (stopping.loop == Loop::graph) return solve_by_graph(problem, z0, solver, stopping);
   const int64_t batch = z0.dim(0);
   const int look_every = stopping.look_every;
   Active active = all_of(batch, z0.device());
@@ -99,9 +91,7 @@ Solved solve(const Problem& problem, const Tensor& z0, const Solver& solver,
   Tensor z = z0.detach();
   int unseen = 0;  // checks since the last look
   for (int k = 1; active.size() > 0; ++k) {
-    const Tensor fz = problem.apply(z).detach();
-    check_shape(fz, z.shape(), "fixed_point", "f(z)");
-    check_like(fz, z, "fixed_point", "f(z)");
+    const Tensor fz = evaluate(problem, z);
     recorder.count_evaluation(active);
     progress.check(z, fz, active);
     ++unseen;

@@ -24,9 +24,17 @@ struct Solved {
   SolveReport report;
 };
 
-// Runs under NoGrad. Throws ShapeError or TypeError if apply gives something unlike z.
+// Runs under NoGrad, by the loop that `stopping` names. Throws ShapeError or TypeError if apply
+// gives something unlike z.
 Solved solve(const Problem& problem, const Tensor& z0, const Solver& solver,
              const Stopping& stopping);
+
+// The same by a loop on the device, for Loop::graph. Throws OptionError if z0 is not on a CUDA
+// device, DeviceError if an iteration cannot be captured.
+Solved solve_by_graph(const Problem& problem, const Tensor& z0, const Solver& solver,
+                      const Stopping& stopping);
+// apply(z), checked.
+Tensor evaluate(const Problem& problem, const Tensor& z);
 
 // Keeps the books of a solve on the host: traces, who is still running, reasons.
 class Recorder {

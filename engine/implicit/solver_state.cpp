@@ -43,6 +43,22 @@ Active all_of(int64_t batch, Device device) {
   return Active(std::move(samples), device);
 }
 
+std::unique_ptr<Stepper> make_stepper(const Solver& solver, const Tensor& z0) {
+  struct Make {
+    const Tensor& z0;
+    std::unique_ptr<Stepper> operator()(const Damped& o) const {
+      return std::make_unique<DampedStepper>(o);
+    }
+    std::unique_ptr<Stepper> operator()(const Anderson& o) const {
+      return std::make_unique<AndersonStepper>(o, z0);
+    }
+    std::unique_ptr<Stepper> operator()(const Broyden& o) const {
+      return std::make_unique<BroydenStepper>(o, z0);
+    }
+  };
+  return std::visit(Make{z0}, solver);
+}
+
 // Rows of samples that are done go on moving; nobody looks at them any more.
 Tensor DampedStepper::step(const Tensor& z, const Tensor& fz, const Active&, const Tensor&) {
   if (options_.step == 1) return fz;

@@ -4,6 +4,8 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <vector>
 
 #include "engine/implicit/options.h"
@@ -50,6 +52,7 @@ class Progress {
   const Tensor& status() const { return status_; }
   // [look_every, batch]: of check k in row k % look_every. Waits for the device, as all below.
   std::vector<double> residuals() const { return residual_.to_vector(); }
+  const Doubles& residual() const { return residual_; }
   std::vector<double> best_differences() const { return best_difference_.to_vector(); }
   std::vector<double> best_scales() const { return best_scale_.to_vector(); }
 
@@ -60,6 +63,24 @@ class Progress {
   Doubles residual_, best_difference_, best_scale_;
 };
 
+// What a loop on a CUDA device has done: how many iterations, and every residual (solver_loop in
+// kernels/solver_check/solver_check.h).
+class DeviceTrace {
+ public:
+  DeviceTrace(int64_t batch, int max_iterations);
+  // Ends an iteration whose check is done. In a graph it sets the condition: whether another one
+  // follows.
+  void end_iteration(const Progress& progress, std::optional<uint64_t> condition);
+  int iterations() const;  // waits for the device, as does:
+  std::vector<double> residuals() const { return trace_.to_vector(); }  // [max_iterations, batch]
+
+ private:
+  int64_t batch_;
+  int max_iterations_;
+  Doubles trace_;
+  Tensor iteration_;
+};
+
 // A solver's own state. step() gives the next iterate of every active row; call it once for each
 // check, in turn.
 class Stepper {
@@ -68,6 +89,8 @@ class Stepper {
   virtual Tensor step(const Tensor& z, const Tensor& fz, const Active& active,
                       const Tensor& status) = 0;
 };
+
+std::unique_ptr<Stepper> make_stepper(const Solver& solver, const Tensor& z0);
 
 class DampedStepper final : public Stepper {
  public:
@@ -87,9 +110,8 @@ class AndersonStepper final : public Stepper {
 
  private:
   Anderson options_;
-  Tensor z_before_, g_before_, dz_, dg_;
+  Tensor z_before_, g_before_, moves_, dg_, count_;
   Doubles gram_;
-  int64_t step_ = 0;
 };
 
 class BroydenStepper final : public Stepper {

@@ -11,8 +11,9 @@ AndersonStepper::AndersonStepper(const Anderson& options, const Tensor& z0) : op
   history.insert(history.begin() + 1, options.memory);
   z_before_ = Tensor::empty(z0.shape(), z0.options());
   g_before_ = Tensor::empty(z0.shape(), z0.options());
-  dz_ = Tensor::empty(history, z0.options());
+  moves_ = Tensor::empty(history, z0.options());
   dg_ = Tensor::empty(history, z0.options());
+  count_ = Tensor::zeros({z0.dim(0)}, {DType::i32, z0.device()});
   gram_ = Doubles(z0.dim(0) * options.memory * options.memory, z0.device(), 0.0);
 }
 
@@ -27,18 +28,18 @@ Tensor AndersonStepper::step(const Tensor& z, const Tensor& fz, const Active& ac
                                                         .status = status.data<int32_t>(),
                                                         .z_before = z_before_.mutable_data<T>(),
                                                         .g_before = g_before_.mutable_data<T>(),
-                                                        .dz = dz_.mutable_data<T>(),
+                                                        .moves = moves_.mutable_data<T>(),
                                                         .dg = dg_.mutable_data<T>(),
                                                         .gram = gram_.data(),
+                                                        .count = count_.mutable_data<int32_t>(),
                                                         .next = next.mutable_data<T>(),
                                                         .rows = rows,
                                                         .n = rows == 0 ? 0 : z.numel() / rows,
-                                                        .step = step_,
                                                         .memory = options_.memory,
                                                         .mixing = options_.mixing,
-                                                        .ridge = options_.ridge};
+                                                        .ridge = options_.ridge,
+                                                        .begin = options_.begin};
                       }));
-  ++step_;
   return next;
 }
 

@@ -118,10 +118,14 @@ struct Saved {
   Tensor u, r;
 };
 
-// Of h and of every parameter.
+// Of h and, unless all of them are constants, of every parameter.
 Gradients fused_backward(const Tensor& g, const Tensor& states, const Saved& s) {
   Tensor dh = Tensor::empty(s.h.shape(), s.h.options());
-  Tensor all = Tensor::empty({kernels::parameter_count(s.sizes)}, s.h.options());
+  const FactorWeights& w = s.weights;
+  Tensor all;
+  for (const Tensor& weight : in_order(w))
+    if (weight.requires_grad() && !all)
+      all = Tensor::empty({kernels::parameter_count(s.sizes)}, s.h.options());
   Tensor work = workspace(s.sizes, s.h, Direction::backward);
   STILLPOINT_DISPATCH(refine_factor_backward, s.h, ([&]<class T>() {
                         return kernels::RefineFactorBackwardArgs<T>{
@@ -136,10 +140,9 @@ Gradients fused_backward(const Tensor& g, const Tensor& states, const Saved& s) 
                             .r = s.r.data<T>(),
                             .g = g.data<T>(),
                             .dh = dh.mutable_data<T>(),
-                            .dparameters = all.mutable_data<T>(),
+                            .dparameters = all ? all.mutable_data<T>() : nullptr,
                             .workspace = work.mutable_data<T>()};
                       }));
-  const FactorWeights& w = s.weights;
   const auto once = [&](const Tensor& gradient) {
     return record_undifferentiable("refine_factor_backward",
                                    {g, s.h, w.message, w.message_bias, w.factor, w.factor_bias,
@@ -149,7 +152,7 @@ Gradients fused_backward(const Tensor& g, const Tensor& states, const Saved& s) 
   Gradients gradients{once(dh)};
   int64_t offset = 0;
   for (const Tensor& weight : in_order(w)) {
-    gradients.push_back(once(all.alias(weight.shape(), offset)));
+    gradients.push_back(all ? once(all.alias(weight.shape(), offset)) : Tensor());
     offset += weight.numel();
   }
   return gradients;

@@ -37,4 +37,27 @@ void Progress::check(const Tensor& z, const Tensor& fz, const Active& active) {
                       }));
 }
 
+DeviceTrace::DeviceTrace(int64_t batch, int max_iterations)
+    : batch_(batch),
+      max_iterations_(max_iterations),
+      trace_(max_iterations * batch, Device::cuda, std::numeric_limits<double>::quiet_NaN()),
+      iteration_(Tensor::zeros({1}, {DType::i32, Device::cuda})) {}
+
+void DeviceTrace::end_iteration(const Progress& progress, std::optional<uint64_t> condition) {
+  [[maybe_unused]] const kernels::SolverLoopArgs args{
+      .residual = progress.residual().data(),
+      .status = progress.status().data<int32_t>(),
+      .trace = trace_.data(),
+      .iteration = iteration_.mutable_data<int32_t>(),
+      .condition = condition.value_or(0),
+      .conditional = condition.has_value(),
+      .batch = batch_,
+      .most = max_iterations_};
+#if defined(STILLPOINT_HAVE_CUDA)
+  cuda::check_status(kernels::cuda::solver_loop(args, cuda::stream()), "solver_loop");
+#endif
+}
+
+int DeviceTrace::iterations() const { return iteration_.to_vector<int32_t>()[0]; }
+
 }  // namespace stillpoint::implicit

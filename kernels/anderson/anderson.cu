@@ -1,5 +1,7 @@
 // anderson on CUDA: a block per row, all of a step in one launch. Its first warp solves the small
 // system. A thread reads in every pass the elements that it wrote itself in the first.
+#include <cfloat>
+
 #include "kernels/anderson/anderson_solve.h"
 #include "kernels/common/launch.h"
 #include "kernels/common/reduce.cuh"
@@ -11,17 +13,33 @@ namespace {
 constexpr int kThreads = 256;
 
 // Differences and residual of one row.
-__device__ void update_history(const AndersonArgs<float>& args, int64_t r, int64_t b, int slot) {
+__device__ void update_history(const AndersonArgs<float>& args, int64_t r, int64_t b, int slot,
+                               bool first) {
   const int64_t n = args.n, at = (b * args.memory + slot) * n;
+  const auto mixing = static_cast<float>(args.mixing);
   for (int64_t k = threadIdx.x; k < n; k += kThreads) {
     const float z = args.z[r * n + k], g = args.fz[r * n + k] - z;
-    if (args.step > 0) {
-      args.dz[at + k] = z - args.z_before[b * n + k];
-      args.dg[at + k] = g - args.g_before[b * n + k];
+    if (!first) {
+      const float dg = g - args.g_before[b * n + k];
+      args.dg[at + k] = dg;
+      args.moves[at + k] = fmaf(mixing, dg, z - args.z_before[b * n + k]);
     }
     args.z_before[b * n + k] = z;
     args.g_before[b * n + k] = g;
   }
+}
+
+// Whether the row's history is to be forgotten.
+__device__ bool far_away(const AndersonArgs<float>& args, int64_t r, int64_t b) {
+  double g_squares = 0, fz_squares = 0;
+  for (int64_t k = threadIdx.x; k < args.n; k += kThreads) {
+    const double g = args.g_before[b * args.n + k], f = args.fz[r * args.n + k];
+    g_squares = fma(g, g, g_squares);
+    fz_squares = fma(f, f, fz_squares);
+  }
+  g_squares = block_sum(g_squares);
+  fz_squares = block_sum(fz_squares);
+  return anderson_far(g_squares, fz_squares, args.begin);
 }
 
 // Row `slot` of the Gram matrix, and gamma's right side.
@@ -55,8 +73,7 @@ __device__ void mix(const AndersonArgs<float>& args, int64_t r, int64_t b, int c
   for (int64_t k = threadIdx.x; k < n; k += kThreads) {
     float sum = fmaf(mixing, args.g_before[b * n + k], args.z[r * n + k]);
     for (int j = 0; j < columns; ++j) {
-      const int64_t at = first + j * n + k;
-      sum = fmaf(-static_cast<float>(gamma[j]), fmaf(mixing, args.dg[at], args.dz[at]), sum);
+      sum = fmaf(-static_cast<float>(gamma[j]), args.moves[first + j * n + k], sum);
     }
     args.next[r * n + k] = sum;
   }
@@ -65,8 +82,6 @@ __device__ void mix(const AndersonArgs<float>& args, int64_t r, int64_t b, int c
 __global__ void __launch_bounds__(kThreads) step_kernel(AndersonArgs<float> args) {
   STILLPOINT_SHARED(double[kAndersonMemory], gamma);
   STILLPOINT_SHARED(double[anderson_scratch(kAndersonMemory)], scratch);
-  const int columns = anderson_columns(args.step, args.memory);
-  const int slot = columns > 0 ? anderson_slot(args.step, args.memory) : 0;
   for (int64_t r = blockIdx.x; r < args.rows; r += gridDim.x) {
     const int64_t b = args.index[r];
     if (args.status[b] != kSolverRunning) {
@@ -74,7 +89,11 @@ __global__ void __launch_bounds__(kThreads) step_kernel(AndersonArgs<float> args
         args.next[r * args.n + k] = args.z[r * args.n + k];
       continue;
     }
-    update_history(args, r, b, slot);
+    int32_t count = args.count[b];
+    const int slot = anderson_slot(count, args.memory);
+    update_history(args, r, b, slot, count == 0);
+    if (args.begin <= DBL_MAX && far_away(args, r, b)) count = 0;
+    const int columns = anderson_columns(count, args.memory);
     update_gram(args, b, slot, columns, gamma);
     __syncthreads();
     if (threadIdx.x < kWarpSize)
@@ -83,7 +102,8 @@ __global__ void __launch_bounds__(kThreads) step_kernel(AndersonArgs<float> args
                      [] { __syncwarp(); });
     __syncthreads();
     mix(args, r, b, columns, gamma);
-    __syncthreads();  // gamma has been read
+    __syncthreads();  // gamma and count have been read
+    if (threadIdx.x == 0) args.count[b] = count + 1;
   }
 }
 

@@ -12,13 +12,18 @@
 // little weight, and none if its pivot falls below kAndersonPivot. A history without information (a
 // sample that does not move) thus gives gamma = 0, the damped step.
 //
-// Differences and next are formed in T, inner products (the Gram matrix) and the solve in double.
-// `step` counts calls from 0; call s stores its difference in slot (s - 1) % memory. A sample whose
-// status is not kSolverRunning keeps its state, and next is z. A row is one thread's work on the
-// CPU and one block's on CUDA, so results are the same bits for any thread count. next may be z;
-// nothing else may alias.
+// Far from a fixed point a linear model of a map that is not linear holds the search up: as long as
+// |g| > begin |fz| the history is empty, and the step the damped one.
 //
-// Cost per element with m differences: 8 m + 5 flops, and 12 m + 44 bytes, what each of the three
+// Differences and next are formed in T, inner products (the Gram matrix) and the solve in double.
+// `count` is how many iterates the history is made from, 0 at first; the difference that the one
+// after `count` others makes goes to slot (count - 1) % memory. Kept are the dg_j and, because next
+// is all that dz_j is for, the moves dz_j + mixing dg_j. A sample whose status is not
+// kSolverRunning keeps its state, and next is z. A row is one thread's work on the CPU and one
+// block's on CUDA, so results are the same bits for any thread count. next may be z; nothing else
+// may alias.
+//
+// Cost per element with m differences: 6 m + 7 flops, and 8 m + 44 bytes, what each of the three
 // passes (history, Gram matrix, next) touches counted once.
 #pragma once
 
@@ -40,13 +45,15 @@ struct AndersonArgs {
   const int32_t* status;  // [batch]
   T* z_before;            // [batch, n]
   T* g_before;            // [batch, n]
-  T* dz;                  // [batch, memory, n]
+  T* moves;               // [batch, memory, n]
   T* dg;                  // [batch, memory, n]
   double* gram;           // [batch, memory, memory]
+  int32_t* count;         // [batch]
   T* next;                // [rows, n]
-  int64_t rows, n, step;
+  int64_t rows, n;
   int memory;  // 1 to kAndersonMemory
   double mixing, ridge;
+  double begin;  // infinite: the history is used from the start
 };
 
 namespace cpu {

@@ -8,6 +8,7 @@
 #include <hwy/highway.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "kernels/anderson/anderson_solve.h"
 #include "kernels/common/parallel.h"
@@ -20,10 +21,12 @@ namespace {
 
 using namespace kernels::HWY_NAMESPACE;  // sums of rows
 
+constexpr double kLargest = std::numeric_limits<double>::max();
+constexpr int64_t kBlock = 2048;  // elements that stay in the first-level cache while next is mixed
+
 void step_row(const AndersonArgs<float>& args, int64_t r) {
   const int64_t b = args.index[r], n = args.n;
-  const int m = args.memory, columns = anderson_columns(args.step, m);
-  const int slot = columns > 0 ? anderson_slot(args.step, m) : 0;
+  const int m = args.memory;
   const float* z = args.z + r * n;
   const float* fz = args.fz + r * n;
   float* next = args.next + r * n;
@@ -33,33 +36,42 @@ void step_row(const AndersonArgs<float>& args, int64_t r) {
   }
   float* z_before = args.z_before + b * n;
   float* g = args.g_before + b * n;
-  float* dz = args.dz + b * m * n;
+  float* moves = args.moves + b * m * n;
   float* dg = args.dg + b * m * n;
-  float* dz_slot = dz + slot * n;
-  float* dg_slot = dg + slot * n;
+  const auto mixing = static_cast<float>(args.mixing);
+  int32_t count = args.count[b];
+  const int slot = anderson_slot(count, m);
+  float* move = moves + slot * n;
+  float* newest = dg + slot * n;
   for (int64_t k = 0; k < n; ++k) {
     const float fresh = fz[k] - z[k];
-    if (columns > 0) {
-      dz_slot[k] = z[k] - z_before[k];
-      dg_slot[k] = fresh - g[k];
+    if (count > 0) {
+      newest[k] = fresh - g[k];
+      move[k] = z[k] - z_before[k] + mixing * newest[k];
     }
     z_before[k] = z[k];
     g[k] = fresh;
   }
+  if (args.begin <= kLargest &&
+      anderson_far(dot_in_double(g, g, n), dot_in_double(fz, fz, n), args.begin))
+    count = 0;
+  args.count[b] = count + 1;
+  const int columns = anderson_columns(count, m);
   double gamma[kAndersonMemory], scratch[anderson_scratch(kAndersonMemory)];
   double* gram = args.gram + b * m * m;
   for (int j = 0; j < columns; ++j) {
-    gram[j * m + slot] = gram[slot * m + j] = dot_in_double(dg + j * n, dg_slot, n);
+    gram[j * m + slot] = gram[slot * m + j] = dot_in_double(dg + j * n, newest, n);
     gamma[j] = dot_in_double(dg + j * n, g, n);
   }
   anderson_solve(gram, m, columns, args.ridge, gamma, scratch, 0, 1, [] {});
-  const auto mixing = static_cast<float>(args.mixing);
-  for (int64_t k = 0; k < n; ++k) next[k] = z[k] + mixing * g[k];
-  for (int j = 0; j < columns; ++j) {
-    const auto weight = static_cast<float>(gamma[j]);
-    const float* dz_j = dz + j * n;
-    const float* dg_j = dg + j * n;
-    for (int64_t k = 0; k < n; ++k) next[k] -= weight * (dz_j[k] + mixing * dg_j[k]);
+  for (int64_t first = 0; first < n; first += kBlock) {
+    const int64_t last = std::min(n, first + kBlock);
+    for (int64_t k = first; k < last; ++k) next[k] = z[k] + mixing * g[k];
+    for (int j = 0; j < columns; ++j) {
+      const auto weight = static_cast<float>(gamma[j]);
+      const float* move_j = moves + j * n;
+      for (int64_t k = first; k < last; ++k) next[k] -= weight * move_j[k];
+    }
   }
 }
 

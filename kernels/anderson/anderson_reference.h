@@ -11,7 +11,7 @@ namespace stillpoint::kernels::reference {
 template <class T>
 void anderson(const AndersonArgs<T>& args) {
   const int64_t n = args.n;
-  const int m = args.memory, columns = anderson_columns(args.step, m);
+  const int m = args.memory;
   const auto dot = [n](const T* x, const T* y) {
     double sum = 0;
     for (int64_t k = 0; k < n; ++k) sum += static_cast<double>(x[k]) * static_cast<double>(y[k]);
@@ -26,18 +26,23 @@ void anderson(const AndersonArgs<T>& args) {
       continue;
     }
     T *z_before = args.z_before + b * n, *g = args.g_before + b * n;
-    T *dz = args.dz + b * m * n, *dg = args.dg + b * m * n;
+    T *moves = args.moves + b * m * n, *dg = args.dg + b * m * n;
     double* gram = args.gram + b * m * m;
-    const int slot = columns > 0 ? anderson_slot(args.step, m) : 0;
+    const T mixing = static_cast<T>(args.mixing);
+    int32_t count = args.count[b];
+    const int slot = anderson_slot(count, m);
     for (int64_t k = 0; k < n; ++k) {
       const T fresh = fz[k] - z[k];
-      if (columns > 0) {
-        dz[slot * n + k] = z[k] - z_before[k];
+      if (count > 0) {
         dg[slot * n + k] = fresh - g[k];
+        moves[slot * n + k] = z[k] - z_before[k] + mixing * dg[slot * n + k];
       }
       z_before[k] = z[k];
       g[k] = fresh;
     }
+    if (anderson_far(dot(g, g), dot(fz, fz), args.begin)) count = 0;
+    args.count[b] = count + 1;
+    const int columns = anderson_columns(count, m);
     double gamma[kAndersonMemory], scratch[anderson_scratch(kAndersonMemory)];
     for (int j = 0; j < columns; ++j) {
       gram[j * m + slot] = gram[slot * m + j] = dot(dg + j * n, dg + slot * n);
@@ -45,10 +50,8 @@ void anderson(const AndersonArgs<T>& args) {
     }
     anderson_solve(gram, m, columns, args.ridge, gamma, scratch, 0, 1, [] {});
     for (int64_t k = 0; k < n; ++k) {
-      const T mixing = static_cast<T>(args.mixing);
       T sum = z[k] + mixing * g[k];
-      for (int j = 0; j < columns; ++j)
-        sum -= static_cast<T>(gamma[j]) * (dz[j * n + k] + mixing * dg[j * n + k]);
+      for (int j = 0; j < columns; ++j) sum -= static_cast<T>(gamma[j]) * moves[j * n + k];
       next[k] = sum;
     }
   }

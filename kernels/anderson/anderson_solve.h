@@ -50,12 +50,17 @@ STILLPOINT_HD inline void anderson_solve(const double* gram, int stride, int col
   meet();
 }
 
-// How many differences there are at a step, and where its own goes.
-STILLPOINT_HD inline int anderson_columns(int64_t step, int memory) {
-  return step < memory ? static_cast<int>(step) : memory;
+// Whether the step is damped, from |g|^2 and |fz|^2.
+STILLPOINT_HD inline bool anderson_far(double g_squares, double fz_squares, double begin) {
+  return g_squares > begin * begin * fz_squares;
 }
-STILLPOINT_HD inline int anderson_slot(int64_t step, int memory) {
-  return static_cast<int>((step - 1) % memory);
+// How many differences there are when there were `count` iterates before, and where the newest
+// goes.
+STILLPOINT_HD inline int anderson_columns(int32_t count, int memory) {
+  return count < memory ? count : memory;
+}
+STILLPOINT_HD inline int anderson_slot(int32_t count, int memory) {
+  return count > 0 ? (count - 1) % memory : 0;
 }
 
 }  // namespace stillpoint::kernels

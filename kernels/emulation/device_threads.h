@@ -168,6 +168,8 @@ inline unsigned __activemask() { return stillpoint::emulation::active_mask(); }
 [[noreturn]] inline void __trap(STILLPOINT_SITE) { stillpoint::emulation::trap(site); }
 #undef STILLPOINT_SITE
 
+void cudaGraphSetConditional(cudaGraphConditionalHandle handle, unsigned value);
+
 // One operating-system thread runs every CUDA thread, so memory is always in order.
 inline void __threadfence_block() {}
 inline void __threadfence() {}

@@ -10,25 +10,7 @@
 #include <vector>
 
 #include "kernels/emulation/block.h"
-#include "kernels/emulation/device.h"
-
-struct CUgraph_st {
-  struct Node {
-    std::function<void()> run;
-    bool on_host = false;
-    const void* host = nullptr;
-    size_t host_bytes = 0;
-    std::vector<size_t> after;
-  };
-  std::vector<Node> nodes;
-  uint64_t number = 0;  // of the capture that made it
-  CUstream_st* origin = nullptr;
-  cudaError_t broken = cudaSuccess;  // why the capture is invalid
-};
-
-struct CUgraphExec_st {
-  std::vector<CUgraph_st::Node> nodes;
-};
+#include "kernels/emulation/graph.h"
 
 namespace stillpoint::emulation {
 namespace {
@@ -51,6 +33,52 @@ bool joined(const CUgraph_st& graph) {
   return true;
 }
 
+void end_captures(const CUgraph_st* graph) {
+  for (const auto& stream : all_streams()) {
+    if (stream->capture != graph) continue;
+    stream->capture = nullptr;
+    stream->last = stream->queue.empty() ? nullptr : stream->queue.back();  // as before it
+  }
+}
+
+// The body of a loop belongs to the loop.
+void drop_graph(CUgraph_st* graph) {
+  if (graph->parent != nullptr) {
+    graph->nodes.clear();
+    return;
+  }
+  forget_graph(graph);
+  delete graph;
+}
+
+cudaError_t begin_capture(const char* call, cudaStream_t handle, CUgraph_st* into) {
+  CUstream_st* stream = find_stream(handle);
+  if (stream == nullptr || handle == nullptr || stream->capture != nullptr) {
+    return error(cudaErrorInvalidValue,
+                 std::string(call) + ": no such stream, the default stream, or capturing already");
+  }
+  if (into == nullptr) add_graph(into = new CUgraph_st);
+  into->origin = stream;
+  into->number = ++captures;
+  into->broken = cudaSuccess;
+  stream->capture = into;
+  return cudaSuccess;
+}
+
+}  // namespace
+
+bool is_graph(const CUgraph_st* graph) { return graphs.contains(const_cast<CUgraph_st*>(graph)); }
+bool is_executable(const CUgraphExec_st* executable) {
+  return executables.contains(const_cast<CUgraphExec_st*>(executable));
+}
+void add_graph(CUgraph_st* graph) { graphs.insert(graph); }
+void forget_graph(CUgraph_st* graph) {
+  graphs.erase(graph);
+  for (const CUgraph_st::Node& node : graph->nodes) {
+    if (node.loop != nullptr) forget_graph(&node.loop->body);
+  }
+}
+
 std::vector<size_t> draw_order(const std::vector<CUgraph_st::Node>& nodes) {
   std::vector<size_t> order, ready;
   std::vector<bool> done(nodes.size());
@@ -67,20 +95,12 @@ std::vector<size_t> draw_order(const std::vector<CUgraph_st::Node>& nodes) {
   return order;
 }
 
-void end_captures(const CUgraph_st* graph) {
-  for (const auto& stream : all_streams()) {
-    if (stream->capture != graph) continue;
-    stream->capture = nullptr;
-    stream->last = stream->queue.empty() ? nullptr : stream->queue.back();  // as before it
-  }
-}
-
-}  // namespace
-
 OperationPtr capture(CUstream_st* stream, Operation operation) {
   CUgraph_st& graph = *stream->capture;
-  CUgraph_st::Node node{
-      std::move(operation.run), operation.on_host, operation.host, operation.host_bytes, {}};
+  CUgraph_st::Node node{.run = std::move(operation.run),
+                        .on_host = operation.on_host,
+                        .host = operation.host,
+                        .host_bytes = operation.host_bytes};
   if (stream->last != nullptr) operation.after.push_back(stream->last);
   for (const OperationPtr& before : operation.after) {
     if (before->capture == graph.number) {
@@ -141,8 +161,7 @@ void drop_captures() {
     CUgraph_st* graph = stream->capture;
     if (graph == nullptr) continue;
     end_captures(graph);
-    graphs.erase(graph);
-    delete graph;
+    drop_graph(graph);
   }
 }
 
@@ -154,18 +173,21 @@ extern "C" {
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t handle, cudaStreamCaptureMode) {
   STILLPOINT_API;
-  CUstream_st* stream = find_stream(handle);
-  if (stream == nullptr || handle == nullptr || stream->capture != nullptr) {
-    return error(
-        cudaErrorInvalidValue,
-        "cudaStreamBeginCapture: no such stream, the default stream, or capturing already");
+  return begin_capture("cudaStreamBeginCapture", handle, nullptr);
+}
+
+cudaError_t cudaStreamBeginCaptureToGraph(cudaStream_t handle, cudaGraph_t graph,
+                                          const cudaGraphNode_t*, const cudaGraphEdgeData*,
+                                          size_t dependencies, cudaStreamCaptureMode) {
+  STILLPOINT_API;
+  if (!is_graph(graph)) {
+    return error(cudaErrorInvalidValue, "cudaStreamBeginCaptureToGraph: no such graph");
   }
-  auto* graph = new CUgraph_st;
-  graph->origin = stream;
-  graph->number = ++captures;
-  graphs.insert(graph);
-  stream->capture = graph;
-  return cudaSuccess;
+  if (!graph->nodes.empty() || dependencies != 0) {
+    return error(cudaErrorNotSupported,
+                 "cudaStreamBeginCaptureToGraph: the graph has nodes, which is not emulated");
+  }
+  return begin_capture("cudaStreamBeginCaptureToGraph", handle, graph);
 }
 
 cudaError_t cudaStreamEndCapture(cudaStream_t handle, cudaGraph_t* result) {
@@ -182,8 +204,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t handle, cudaGraph_t* result) {
   end_captures(graph);
   if (graph->broken != cudaSuccess) {
     const cudaError_t why = graph->broken;
-    graphs.erase(graph);
-    delete graph;
+    drop_graph(graph);
     return error(why, "cudaStreamEndCapture: the capture is invalid");
   }
   *result = graph;
@@ -202,14 +223,35 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t handle, cudaStreamCaptureStatus* 
   return cudaSuccess;
 }
 
+cudaError_t cudaGraphCreate(cudaGraph_t* graph, unsigned) {
+  STILLPOINT_API;
+  add_graph(*graph = new CUgraph_st);
+  return cudaSuccess;
+}
+
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
                                  unsigned long long) {
   STILLPOINT_API;
-  if (!graphs.contains(graph)) {
-    return error(cudaErrorInvalidValue, "cudaGraphInstantiate: no such graph");
+  if (!is_graph(graph) || graph->parent != nullptr) {
+    return error(cudaErrorInvalidValue, "cudaGraphInstantiate: no such graph, or a loop's body");
   }
-  *executable = new CUgraphExec_st{graph->nodes};
+  for (const CUgraph_st::Node& node : graph->nodes) {
+    if (node.loop == nullptr) continue;
+    if (const std::string found = forbidden_in_body(node.loop->body); !found.empty()) {
+      return error(cudaErrorNotSupported,
+                   "cudaGraphInstantiate: the body of a conditional node has " + found);
+    }
+    // Conditions exist once: a second instantiation would share them.
+    if (is_executable(node.loop->executable)) {
+      return error(cudaErrorNotSupported,
+                   "cudaGraphInstantiate: a graph with a conditional node, for the second time");
+    }
+  }
+  *executable = new CUgraphExec_st{graph->nodes, graph->conditions};
   executables.insert(*executable);
+  for (const CUgraph_st::Node& node : graph->nodes) {
+    if (node.loop != nullptr) node.loop->executable = *executable;
+  }
   return cudaSuccess;
 }
 
@@ -218,6 +260,19 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t handle) {
   STILLPOINT_USE_STREAM("cudaGraphLaunch", handle);
   if (!executables.contains(executable)) {
     return error(cudaErrorInvalidValue, "cudaGraphLaunch: no such graph");
+  }
+  if (!executable->conditions.empty()) {
+    if (stream->capture != nullptr) {
+      return error(cudaErrorNotSupported,
+                   "cudaGraphLaunch: a graph with conditional nodes, into a capture");
+    }
+    submit(stream, {.run = [conditions = executable->conditions] {
+             for (const auto& condition : conditions) {
+               condition->value = condition->initial;
+               condition->assigned = condition->assigned_at_launch;
+               condition->set_by = 0;
+             }
+           }});
   }
   for (const size_t i : draw_order(executable->nodes)) {
     const CUgraph_st::Node& node = executable->nodes[i];
@@ -240,9 +295,10 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
 
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
   const std::lock_guard lock(api_mutex());
-  if (graphs.erase(graph) == 0)
-    return error(cudaErrorInvalidValue, "cudaGraphDestroy: no such graph");
-  delete graph;
+  if (!is_graph(graph) || graph->parent != nullptr) {
+    return error(cudaErrorInvalidValue, "cudaGraphDestroy: no such graph, or a loop's body");
+  }
+  drop_graph(graph);
   return failure();
 }
 

@@ -210,7 +210,9 @@ __global__ void __launch_bounds__(kThreads)
   float *dh = scratch.dh, *du = scratch.u, *dm = scratch.dm;
   float* mine = partials + blockIdx.x * count;
   const RefineFactorParameters<float*> d = split_parameters(mine, z);
-  for (int64_t k = block_thread(); k < count; k += block_threads()) mine[k] = 0.f;
+  const bool wanted = args.dparameters != nullptr;
+  if (wanted)
+    for (int64_t k = block_thread(); k < count; k += block_threads()) mine[k] = 0.f;
   for (int64_t b = blockIdx.x; b < z.boards; b += gridDim.x) {
     const int32_t* clues = args.clues + b * z.nodes;
     for (int k = block_thread(); k < state; k += block_threads()) dh[k] = 0.f;
@@ -234,10 +236,13 @@ __global__ void __launch_bounds__(kThreads)
       });
       __syncthreads();
       product(nodes, n, Zero{}, StoreMasked{du, u, n}, gradient_term(dh, c, w.update, n));
-      add_weight_gradient(d.update, n, dh, c, u, n, nodes);
-      add_rows(d.update_bias, dh, c, nodes);
+      if (wanted) {
+        add_weight_gradient(d.update, n, dh, c, u, n, nodes);
+        add_rows(d.update_bias, dh, c, nodes);
+      }
       messages(z, w, args.members, scratch, h);  // with barriers between
-      for (int k = block_thread(); k < static_cast<int>(z.kinds) * n; k += block_threads()) {
+      const int clue_gradients = wanted ? static_cast<int>(z.kinds) * n : 0;
+      for (int k = block_thread(); k < clue_gradients; k += block_threads()) {
         float total = d.clue[k];
         for (int i = 0; i < nodes; ++i)
           if (clues[i] == k / n) total += du[i * n + k % n];
@@ -249,15 +254,17 @@ __global__ void __launch_bounds__(kThreads)
       for_types(z.types, [&](int type, int first, int rows) {
         const int row = z.types.count * c;
         const float *dv = scratch.at_factors + first * n, *p = scratch.p + first * c;
-        add_weight_gradient(d.collect + type * c, row, dv, n, p, c, rows);
+        if (wanted) add_weight_gradient(d.collect + type * c, row, dv, n, p, c, rows);
         product(rows, c, Zero{}, StoreMasked{scratch.dp + first * c, p, c},
                 gradient_term(dv, n, w.collect + type * c, row));
       });
       __syncthreads();
       for_types(z.types, [&](int type, int first, int rows) {
         const float* dp = scratch.dp + first * c;
-        add_weight_gradient(d.factor + type * c * c, c, dp, c, scratch.s + first * c, c, rows);
-        add_rows(d.factor_bias + type * c, dp, c, rows);
+        if (wanted) {
+          add_weight_gradient(d.factor + type * c * c, c, dp, c, scratch.s + first * c, c, rows);
+          add_rows(d.factor_bias + type * c, dp, c, rows);
+        }
         product(rows, c, Zero{}, Store{scratch.ds + first * c, c},
                 gradient_term(dp, c, w.factor + type * c * c, c));
       });
@@ -265,11 +272,15 @@ __global__ void __launch_bounds__(kThreads)
       product(
           nodes, c, [&](int i, int j) { return gathered(args.factors, i, scratch.ds, c, j); },
           StoreMasked{dm, scratch.m, c}, gradient_term(du, n, w.own + c, 2 * c));
-      add_weight_gradient(d.own, 2 * c, du, n, h, c, nodes);
-      add_weight_gradient(d.own + c, 2 * c, du, n, scratch.m, c, nodes);
+      if (wanted) {
+        add_weight_gradient(d.own, 2 * c, du, n, h, c, nodes);
+        add_weight_gradient(d.own + c, 2 * c, du, n, scratch.m, c, nodes);
+      }
       __syncthreads();
-      add_weight_gradient(d.message, c, dm, c, h, c, nodes);
-      add_rows(d.message_bias, dm, c, nodes);
+      if (wanted) {
+        add_weight_gradient(d.message, c, dm, c, h, c, nodes);
+        add_rows(d.message_bias, dm, c, nodes);
+      }
       product(
           nodes, c, [=](int i, int j) { return dh[i * c + j]; }, Store{dh, c},
           gradient_term(du, n, w.own, 2 * c), gradient_term(dm, c, w.message, c));
@@ -316,6 +327,7 @@ Status refine_factor_backward(const RefineFactorBackwardArgs<float>& args, Strea
                                  stream, args, partials, count);
     if (!status.ok()) return status;
   }
+  if (args.dparameters == nullptr) return {};
   return launch(add_partials_kernel, blocks_for(count, kThreads), kThreads, 0, stream, partials,
                 blocks, args.dparameters, count);
 }

@@ -22,7 +22,8 @@
 // p = 0, the derivative of relu is 0.
 //
 // Cost per variable and refinement with H = hidden, F factors and N variables: forward 2 C^2 +
-// 4 C H + 2 H C + F/N (2 C^2 + 2 C H) flops; backward twice that, and 2 C^2 + F/N 2 C^2 again.
+// 4 C H + 2 H C + F/N (2 C^2 + 2 C H) flops; backward twice that, or once if no gradients of the
+// parameters are wanted, and 2 C^2 + F/N 2 C^2 again.
 #pragma once
 
 #include <cstdint>
@@ -113,7 +114,7 @@ struct RefineFactorBackwardArgs {
   const T *states, *u, *r;  // from the forward
   const T* g;               // [steps, boards, nodes, C], of the states
   T* dh;                    // [boards, nodes, C]
-  T* dparameters;           // [parameter_count], split as split_parameters says
+  T* dparameters;           // [parameter_count], split as split_parameters says; or null
   T* workspace;
 };
 

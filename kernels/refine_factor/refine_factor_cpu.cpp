@@ -90,10 +90,11 @@ void backward_f32(const RefineFactorBackwardArgs<float>& args,
                   const PackedWeights<Fp32Weight>& packed, const Scratch& scratch,
                   const RefineFactorParameters<float*>& d, int64_t first, int64_t last) {
   Weights<Fp32Gradient> dw{};
-  for_each(dw, d, args.sizes,
-           [](Fp32Gradient& to, float* from, int64_t offset, int64_t row, int64_t, int64_t) {
-             to = {from + offset, row};
-           });
+  if (wants_parameters(d))
+    for_each(dw, d, args.sizes,
+             [](Fp32Gradient& to, float* from, int64_t offset, int64_t row, int64_t, int64_t) {
+               to = {from + offset, row};
+             });
   for (int64_t b = first; b < last; ++b)
     backward_board(args, Fp32Products{}, packed, scratch, d, dw, b);
 }
@@ -105,6 +106,7 @@ void backward_bf16(const RefineFactorBackwardArgs<float>& args, const Bf16Kernel
   std::fill(scratch.all_gradients, scratch.all_gradients + scratch.gradients_size, 0.f);
   for (int64_t b = first; b < last; ++b)
     backward_board(args, products, packed, scratch, d, scratch.gradients, b);
+  if (!wants_parameters(d)) return;
   for_each(scratch.gradients, d, args.sizes,
            [](const Bf16Gradient& from, float* dw, int64_t offset, int64_t row, int64_t out,
               int64_t in) { unpack(from, dw + offset, row, out, in); });
@@ -194,10 +196,15 @@ void refine_factor_backward(const RefineFactorBackwardArgs<float>& args) {
     float* scratch = partial + kRefineFactorChunks * count;
     for_boards(z, Direction::backward, boards, scratch,
                [&](int64_t first, int64_t last, const Scratch& mine) {
-                 float* sum = partial + first / boards * count;
-                 std::fill(sum, sum + count, 0.f);
-                 body(mine, split_parameters(sum, z), first, last);
+                 RefineFactorParameters<float*> d{};
+                 if (args.dparameters != nullptr) {
+                   float* sum = partial + first / boards * count;
+                   std::fill(sum, sum + count, 0.f);
+                   d = split_parameters(sum, z);
+                 }
+                 body(mine, d, first, last);
                });
+    if (args.dparameters == nullptr) return;
     std::fill(args.dparameters, args.dparameters + count, 0.f);
     for (int64_t first = 0; first < z.boards; first += boards) {
       const float* sum = partial + first / boards * count;

@@ -167,11 +167,13 @@ void refine_factor_backward(const RefineFactorBackwardArgs<T>& args) {
   using namespace refine_factor_detail;
   const RefineFactorSizes& z = args.sizes;
   const RefineFactorParameters<const T*>& w = args.parameters;
-  const RefineFactorParameters<T*> d = split_parameters(args.dparameters, z);
+  const bool wanted = args.dparameters != nullptr;
+  const RefineFactorParameters<T*> d =
+      wanted ? split_parameters(args.dparameters, z) : RefineFactorParameters<T*>{};
   const int64_t c = z.channels, n = z.hidden, state = z.nodes * c, types = z.types.count;
   const Scratch<T> x(args.workspace, z);
   T *du = x.u, *dcollected = x.collected;
-  std::fill(args.dparameters, args.dparameters + parameter_count(z), T{0});
+  if (wanted) std::fill(args.dparameters, args.dparameters + parameter_count(z), T{0});
   for (int64_t b = 0; b < z.boards; ++b) {
     std::fill(x.dh, x.dh + state, T{0});
     for (int64_t step = z.steps; step-- > 0;) {
@@ -187,12 +189,14 @@ void refine_factor_backward(const RefineFactorBackwardArgs<T>& args) {
         for (int64_t k = 0; k < c; ++k)
           x.dy[i * c + k] = args.r[at * z.nodes + i] * (dh[k] - out[k] * dot / static_cast<T>(c));
       }
-      add_rows(d.update_bias, x.dy, z.nodes, c);
-      add_weight_gradient(d.update, n, x.dy, c, u, n, z.nodes, z.precision);
+      if (wanted) {
+        add_rows(d.update_bias, x.dy, z.nodes, c);
+        add_weight_gradient(d.update, n, x.dy, c, u, n, z.nodes, z.precision);
+      }
       std::fill(du, du + z.nodes * n, T{0});
       add_data_gradient(du, z.nodes, n, x.dy, c, w.update, n, z.precision);
       mask(du, u, z.nodes * n);
-      for (int64_t i = 0; i < z.nodes; ++i)
+      for (int64_t i = 0; wanted && i < z.nodes; ++i)
         add_rows(d.clue + args.clues[b * z.nodes + i] * n, du + i * n, 1, n);
 
       messages(z, args.members, w, h, x);
@@ -204,11 +208,14 @@ void refine_factor_backward(const RefineFactorBackwardArgs<T>& args) {
         const int64_t first = z.types.first[t], rows = z.types.first[t + 1] - first;
         const T *dv = dcollected + first * n, *p = x.p + first * c;
         T* dp = x.dp + first * c;
-        add_weight_gradient(d.collect + t * c, types * c, dv, n, p, c, rows, z.precision);
         add_data_gradient(dp, rows, c, dv, n, w.collect + t * c, types * c, z.precision);
         mask(dp, p, rows * c);
-        add_rows(d.factor_bias + t * c, dp, rows, c);
-        add_weight_gradient(d.factor + t * c * c, c, dp, c, x.s + first * c, c, rows, z.precision);
+        if (wanted) {
+          add_weight_gradient(d.collect + t * c, types * c, dv, n, p, c, rows, z.precision);
+          add_rows(d.factor_bias + t * c, dp, rows, c);
+          add_weight_gradient(d.factor + t * c * c, c, dp, c, x.s + first * c, c, rows,
+                              z.precision);
+        }
         add_data_gradient(x.ds + first * c, rows, c, dp, c, w.factor + t * c * c, c, z.precision);
       }
 
@@ -216,10 +223,12 @@ void refine_factor_backward(const RefineFactorBackwardArgs<T>& args) {
       add_data_gradient(x.dm, z.nodes, c, du, n, w.own + c, 2 * c, z.precision);
       add_gathered(x.dm, args.factors, x.ds, c);
       mask(x.dm, x.m, state);
-      add_weight_gradient(d.own, 2 * c, du, n, h, c, z.nodes, z.precision);
-      add_weight_gradient(d.own + c, 2 * c, du, n, x.m, c, z.nodes, z.precision);
-      add_rows(d.message_bias, x.dm, z.nodes, c);
-      add_weight_gradient(d.message, c, x.dm, c, h, c, z.nodes, z.precision);
+      if (wanted) {
+        add_weight_gradient(d.own, 2 * c, du, n, h, c, z.nodes, z.precision);
+        add_weight_gradient(d.own + c, 2 * c, du, n, x.m, c, z.nodes, z.precision);
+        add_rows(d.message_bias, x.dm, z.nodes, c);
+        add_weight_gradient(d.message, c, x.dm, c, h, c, z.nodes, z.precision);
+      }
       std::copy(x.dy, x.dy + state, x.dh);
       add_data_gradient(x.dh, z.nodes, c, du, n, w.own, 2 * c, z.precision);
       add_data_gradient(x.dh, z.nodes, c, x.dm, c, w.message, c, z.precision);

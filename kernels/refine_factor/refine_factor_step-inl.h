@@ -21,6 +21,11 @@ namespace {
 
 using namespace kernels::HWY_NAMESPACE;  // vectors, tiles
 
+// Null where the caller wants the gradient of the states alone.
+HWY_INLINE bool wants_parameters(const RefineFactorParameters<float*>& d) {
+  return d.update != nullptr;
+}
+
 HWY_INLINE V relu(V v) { return hn::IfThenZeroElse(hn::Lt(v, hn::Zero(D())), v); }  // keeps NaN
 
 // Starts a sum at its bias.
@@ -170,7 +175,7 @@ struct Step {
     }
   }
 
-  // From dy to du, and the gradients of the update and the clues.
+  // From dy to du, and the gradients of the update and the clues, if any are wanted.
   void through_update(const float* u, int64_t first, int64_t rows,
                       const RefineFactorParameters<float*>& d,
                       const Weights<typename P::Gradient>& dw) const {
@@ -179,6 +184,7 @@ struct Step {
     float* du = scratch.du + first * n;
     products.product(rows, n, FromZero{}, StoreMasked{du, u + first * n, n},
                      term(dy, c, packed.backward.update));
+    if (!wants_parameters(d)) return;
     products.add_gradient(dw.update, products.left(dy, c, rows, scratch.left),
                           products.right(u + first * n, n, rows, scratch.right[0]));
     add_rows(d.update_bias, dy, c, rows);
@@ -197,13 +203,15 @@ struct Step {
         const int64_t rows = std::min(kBlock, end - f);
         const float *dv = scratch.at_factors + f * n, *p = scratch.p + f * c;
         float* dp = scratch.block;
-        products.add_gradient(dw.collect[t], products.left(dv, n, rows, scratch.left),
-                              products.right(p, c, rows, scratch.right[0]));
         products.product(rows, c, FromZero{}, StoreMasked{dp, p, c},
                          term(dv, n, packed.backward.collect[t]));
-        products.add_gradient(dw.factor[t], products.left(dp, c, rows, scratch.left),
-                              products.right(scratch.s + f * c, c, rows, scratch.right[0]));
-        add_rows(d.factor_bias + t * c, dp, c, rows);
+        if (wants_parameters(d)) {
+          products.add_gradient(dw.collect[t], products.left(dv, n, rows, scratch.left),
+                                products.right(p, c, rows, scratch.right[0]));
+          products.add_gradient(dw.factor[t], products.left(dp, c, rows, scratch.left),
+                                products.right(scratch.s + f * c, c, rows, scratch.right[0]));
+          add_rows(d.factor_bias + t * c, dp, c, rows);
+        }
         products.product(rows, c, FromZero{}, TileStore{scratch.ds + f * c, c},
                          term(dp, c, packed.backward.factor[t]));
       }
@@ -225,13 +233,15 @@ struct Step {
       return sum;
     };
     products.product(rows, c, gathered, StoreMasked{dm, m, c}, term(du, n, packed.backward.heard));
-    const auto own = products.right(h + first * c, c, rows, scratch.right[0]);
-    const auto heard = products.right(m, c, rows, scratch.right[1]);
-    const auto to_hidden = products.left(du, n, rows, scratch.left);
-    products.add_gradient(dw.own, to_hidden, own);
-    products.add_gradient(dw.heard, to_hidden, heard);
-    products.add_gradient(dw.message, products.left(dm, c, rows, scratch.left), own);
-    add_rows(d.message_bias, dm, c, rows);
+    if (wants_parameters(d)) {
+      const auto own = products.right(h + first * c, c, rows, scratch.right[0]);
+      const auto heard = products.right(m, c, rows, scratch.right[1]);
+      const auto to_hidden = products.left(du, n, rows, scratch.left);
+      products.add_gradient(dw.own, to_hidden, own);
+      products.add_gradient(dw.heard, to_hidden, heard);
+      products.add_gradient(dw.message, products.left(dm, c, rows, scratch.left), own);
+      add_rows(d.message_bias, dm, c, rows);
+    }
     float* dh = scratch.dh + first * c;
     products.product(rows, c, TileLoad{dh, c}, TileStore{dh, c}, term(du, n, packed.backward.own),
                      term(dm, c, packed.backward.message));

@@ -39,7 +39,25 @@ __global__ void __launch_bounds__(kThreads) check_kernel(SolverCheckArgs<float> 
   }
 }
 
+__global__ void __launch_bounds__(kThreads) loop_kernel(SolverLoopArgs args) {
+  const int32_t iteration = *args.iteration;
+  int running = 0;
+  for (int64_t b = threadIdx.x; b < args.batch; b += kThreads) {
+    args.trace[iteration * args.batch + b] = args.residual[b];
+    running |= args.status[b] == kSolverRunning ? 1 : 0;
+  }
+  running = __syncthreads_or(running);
+  if (threadIdx.x != 0) return;
+  *args.iteration = iteration + 1;
+  if (args.conditional)
+    cudaGraphSetConditional(args.condition, running != 0 && iteration + 1 < args.most ? 1 : 0);
+}
+
 }  // namespace
+
+Status solver_loop(const SolverLoopArgs& args, Stream stream) {
+  return launch(loop_kernel, 1, kThreads, 0, stream, args);
+}
 
 Status solver_check(const SolverCheckArgs<float>& args, Stream stream) {
   if (args.rows == 0) return {};

@@ -45,12 +45,27 @@ struct SolverCheckArgs {
   bool relative;
 };
 
+// The end of an iteration in a loop that runs on the device, a conditional node of a CUDA graph:
+// row `iteration` of the trace gets the residuals, the iteration is counted, and the condition says
+// whether another follows: one does while a sample is running and fewer than `most` have been made.
+struct SolverLoopArgs {
+  const double* residual;        // [batch], as is
+  const int32_t* status;         // [batch]
+  double* trace;                 // [most, batch]
+  int32_t* iteration;            // [1]
+  unsigned long long condition;  // a cudaGraphConditionalHandle
+  bool conditional;              // false: there is no graph around, and no condition to set
+  int64_t batch;
+  int32_t most;
+};
+
 namespace cpu {
 void solver_check(const SolverCheckArgs<float>& args);
 }  // namespace cpu
 
 namespace cuda {
 Status solver_check(const SolverCheckArgs<float>& args, Stream stream);
+Status solver_loop(const SolverLoopArgs& args, Stream stream);
 }  // namespace cuda
 
 }  // namespace stillpoint::kernels

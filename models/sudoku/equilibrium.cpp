@@ -15,6 +15,8 @@ template <class To>
 To solver_of(SolverKind kind) {
   switch (kind) {
     case SolverKind::anderson:
+      // Of f the way to a solution is a search, and only its end is linear (docs/equilibrium.md).
+      if constexpr (std::is_same_v<To, implicit::Solver>) return implicit::Anderson{.begin = 0.01};
       return implicit::Anderson{};
     case SolverKind::broyden:
       return implicit::Broyden{};

@@ -18,6 +18,16 @@ constexpr int kBlock = 256;
 
 // ---- correct --------------------------------------------------------------------------------
 
+__global__ void counts_down(unsigned long long condition, float* x, float* y) {
+  if (threadIdx.x != 0) return;
+  x[0] -= 1;
+  y[0] += 1;
+  cudaGraphSetConditional(condition, x[0] > 0);
+}
+__global__ void sets_twice(unsigned long long condition, float*, float*) {
+  if (threadIdx.x < 2) cudaGraphSetConditional(condition, 0);
+}
+
 __global__ void tree_sum(const float* x, float* y) {
   STILLPOINT_SHARED(float[kBlock], part);
   const int t = static_cast<int>(threadIdx.x);
@@ -400,6 +410,12 @@ Status run(std::string_view name, float* x, float* y, Stream stream) {
   if (found == cases.end()) return {cudaErrorInvalidValue, Status::Source::cuda, "no such kernel"};
   const Case& c = found->second;
   return launch(c.kernel, c.blocks, c.block, c.shared, stream, x, y);
+}
+
+Status run_in_loop(std::string_view kernel, unsigned long long condition, float* x, float* y,
+                   Stream stream) {
+  return launch(kernel == "counts_down" ? counts_down : sets_twice, 1, 32, 0, stream, condition, x,
+                y);
 }
 
 }  // namespace PLANTED_NAMESPACE

@@ -7,6 +7,7 @@
 #include "engine/implicit/solver_state.h"
 #include "engine/ops.h"
 #include "kernels/anderson/anderson_solve.h"
+#include "tests/support/equilibrium.h"
 #include "tests/support/op_test.h"
 
 namespace stillpoint::test {
@@ -50,6 +51,36 @@ TEST(Anderson, AwkwardSizes) {
   cases.push_back(make_case("mixing", {2, 3, 7}, 6, {.memory = 4, .mixing = 0.5}));
   cases.push_back(make_case("several_chunks", {9, 2000}, 4, {.memory = 3}));
   check_op("anderson", cases);
+}
+
+// As long as a sample is far from its fixed point its steps are damped and nothing is held.
+TEST(Anderson, BeginsNearTheFixedPoint) {
+  for (const auto& [dtype, device] :
+       {std::pair{DType::f64, Device::cpu}, std::pair{DType::f32, Device::cpu},
+        std::pair{DType::f32, Device::cuda}}) {
+    if (!available(device)) continue;
+    const implicit::Active all = implicit::all_of(2, device);
+    const Tensor running = Tensor::zeros({2}, {DType::i32, device});
+    const auto tensor = [&](double first, double second) {
+      return f64({first, second}, {2, 1}).to(dtype).to(device);
+    };
+    // |g| / |fz| is 0.75, 0.2, 0.09 in the first row and 0.21, 0.07, 0.03 in the second.
+    const Tensor z[] = {tensor(1, 11), tensor(4, 14), tensor(5, 15)};
+    const Tensor fz[] = {tensor(4, 14), tensor(5, 15), tensor(5.5, 15.5)};
+    const auto steps = [&](double begin) {
+      implicit::AndersonStepper stepper({.memory = 1, .ridge = 0, .begin = begin}, z[0]);
+      std::vector<double> next;
+      for (int k = 0; k < 3; ++k) {
+        const Tensor step = stepper.step(z[k], fz[k], all, running).to(Device::cpu).to(DType::f64);
+        for (const double x : step.to_vector<double>()) next.push_back(x);
+      }
+      return next;
+    };
+    EXPECT_THAT(steps(0.01), testing::ElementsAre(4, 14, 5, 15, 5.5, 15.5));  // damped
+    EXPECT_THAT(steps(0.1), testing::ElementsAre(4, 14, 5, 15.5, 6, 16));
+    EXPECT_THAT(steps(0.9),
+                testing::ElementsAre(4, 14, 5.5, 15.5, 6, 16));  // secant from the start
+  }
 }
 
 // On an affine map in n dimensions, n + 1 differences hold its whole Jacobian: the step is exact.

@@ -152,6 +152,29 @@ TEST(RefineFactor, ConstantMemoryInTheSteps) {
   EXPECT_EQ(peak[0], peak[1]);
 }
 
+// No gradients of the parameters are formed where all of them are constants; that of h is the same.
+TEST(RefineFactor, FrozenWeights) {
+  const Problem p{.boards = 3, .variables = 70, .steps = 3};
+  const Graph factors = factors_of(p);
+  for (const auto& [dtype, device] :
+       {std::pair{DType::f64, Device::cpu}, std::pair{DType::f32, Device::cpu},
+        std::pair{DType::f32, Device::cuda}}) {
+    if (!available(device)) continue;
+    std::vector<std::vector<double>> gradients;
+    for (const bool frozen : {false, true}) {
+      std::vector<Tensor> x = inputs_of(p);
+      for (size_t k = 0; k < x.size(); ++k) {
+        x[k] = (k < 10 ? x[k].to(dtype) : x[k]).to(device);
+        if (k == 0 || (k < 10 && !frozen)) x[k].set_requires_grad();
+      }
+      backward(ops::sum(ops::square(fused(x, p, factors))));
+      gradients.push_back(x[0].grad().to(Device::cpu).to(DType::f64).to_vector<double>());
+      EXPECT_EQ(x[1].grad().defined(), !frozen);
+    }
+    EXPECT_EQ(gradients[1], gradients[0]) << name(dtype) << " on " << name(device);
+  }
+}
+
 TEST(RefineFactor, NotFinite) {
   const double nan = std::numeric_limits<double>::quiet_NaN();
   const Problem p{.boards = 2};

@@ -8,10 +8,13 @@ struct CUstream_st;
 struct CUevent_st;
 struct CUgraph_st;
 struct CUgraphExec_st;
+struct CUgraphNode_st;
 using cudaStream_t = CUstream_st*;
 using cudaEvent_t = CUevent_st*;
 using cudaGraph_t = CUgraph_st*;
 using cudaGraphExec_t = CUgraphExec_st*;
+using cudaGraphNode_t = CUgraphNode_st*;
+using cudaGraphConditionalHandle = unsigned long long;
 using cudaHostFn_t = void (*)(void*);
 
 enum cudaError {
@@ -29,8 +32,30 @@ enum cudaMemcpyKind : unsigned {};
 enum cudaFuncAttribute : unsigned {};
 enum cudaStreamCaptureMode : unsigned {};
 enum cudaStreamCaptureStatus : unsigned {};
+enum cudaGraphNodeType : unsigned {};
+enum cudaGraphConditionalNodeType : unsigned {};
+enum cudaGraphConditionalHandleFlags : unsigned {};
 #define STILLPOINT_CUDA_CONSTANT(type, name, value) inline constexpr type name{value};
 #include "kernels/emulation/cuda_api.inc"
+
+struct cudaConditionalNodeParams {
+  cudaGraphConditionalHandle handle;
+  cudaGraphConditionalNodeType type;
+  unsigned size;
+  cudaGraph_t* phGraph_out;
+};
+struct cudaGraphNodeParams {
+  cudaGraphNodeType type;
+  int reserved0[3];
+  union {
+    long long reserved1[29];
+    cudaConditionalNodeParams conditional;
+  };
+  long long reserved2;
+};
+struct cudaGraphEdgeData {
+  unsigned char from_port, to_port, type, reserved[5];
+};
 
 struct cudaDeviceProp {
   char name[256];
@@ -48,4 +73,6 @@ cudaError_t cudaMemsetAsync(void*, int, size_t, cudaStream_t = nullptr);
 cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned = 0);
 cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t = nullptr);
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t*, cudaGraph_t, unsigned long long = 0);
+cudaError_t cudaGraphConditionalHandleCreate(cudaGraphConditionalHandle*, cudaGraph_t, unsigned = 0,
+                                             unsigned = 0);
 }
