@@ -5,11 +5,14 @@
 #include <cstdint>
 #include <functional>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "engine/device.h"
 #include "models/sudoku/evaluate.h"
 #include "models/sudoku/generator.h"
+#include "models/sudoku/graph_learner.h"
 
 namespace stillpoint::tools {
 
@@ -38,5 +41,10 @@ struct CommonOptions {
 
 // [{"iterations": 64, "accuracy": 0.98, "low": 0.97, "high": 0.99, "cells": 0.999}, ...]
 nlohmann::ordered_json to_json(const sudoku::EvaluateReport& report);
+
+// Of a network that chooses its graph; nothing for others.
+std::optional<sudoku::GraphQuality> graph_quality_of(const sudoku::Network& net,
+                                                     const std::vector<sudoku::Puzzle>& puzzles);
+nlohmann::ordered_json to_json(const sudoku::GraphQuality& quality);
 
 }  // namespace stillpoint::tools

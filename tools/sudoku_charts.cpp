@@ -34,6 +34,20 @@ Chart accuracy_chart(const sudoku::EvaluateReport& report) {
   return chart;
 }
 
+std::vector<Chart> graph_charts(const sudoku::GraphQuality& quality, sudoku::Geometry geometry) {
+  Chart learned{.x_title = "neighbours chosen", .y_title = "cell", .lines = {}};
+  Chart rules{.x_title = "neighbours by the rules", .y_title = "cell", .lines = {}};
+  const int cells = geometry.cells();
+  for (int i = 0; i < cells; ++i) {
+    const auto row = quality.edges.begin() + i * cells;
+    learned.fields.emplace_back(row, row + cells);
+    rules.fields.emplace_back();
+    for (int j = 0; j < cells; ++j)
+      rules.fields.back().push_back(i != j && geometry.same_unit(i, j) ? 1 : 0);
+  }
+  return {std::move(learned), std::move(rules)};
+}
+
 std::vector<Chart> training_charts(const std::filesystem::path& metrics) {
   std::ifstream in(metrics);
   check<IoError>(in.good(), "cannot read {}", metrics.string());

@@ -65,16 +65,6 @@ void print_table(const sudoku::EvaluateReport& report) {
   }
 }
 
-// Of a network that chooses its graph.
-std::optional<sudoku::GraphQuality> quality_of(const sudoku::Network& net,
-                                               const std::vector<sudoku::Puzzle>& puzzles) {
-  const auto* learner = dynamic_cast<const sudoku::GraphLearner*>(&net);
-  if (learner == nullptr) return std::nullopt;
-  std::vector<sudoku::Board> givens;
-  for (const sudoku::Puzzle& puzzle : puzzles) givens.push_back(puzzle.givens);
-  return sudoku::graph_quality(*learner, givens);
-}
-
 void print_quality(const sudoku::GraphQuality& q) {
   fmt::print(
       "of the neighbours chosen, {:.2f} % share a row, column or box; {:.2f} % of those are "
@@ -104,15 +94,17 @@ int run_eval(EvalOptions& o) {
   };
   const auto report = sudoku::evaluate(*net, puzzles, o.evaluate);
   progress.finish();
-  const auto quality = quality_of(*net, puzzles);
-  if (!o.plot.empty()) draw_svg(o.plot, {accuracy_chart(report)});
+  const auto quality = graph_quality_of(*net, puzzles);
+  if (!o.plot.empty()) {
+    std::vector<Chart> charts{accuracy_chart(report)};
+    if (quality)
+      for (Chart& chart : graph_charts(*quality, net->options.geometry))
+        charts.push_back(std::move(chart));
+    draw_svg(o.plot, charts);
+  }
   if (o.common.json) {
     nlohmann::ordered_json json{{"puzzles", report.puzzles}, {"results", to_json(report)}};
-    if (quality) {
-      json["graph"] = {{"precision", quality->precision},
-                       {"recall", quality->recall},
-                       {"stability", quality->stability}};
-    }
+    if (quality) json["graph"] = to_json(*quality);
     fmt::print("{}\n", json.dump());
   } else {
     print_table(report);
@@ -137,6 +129,21 @@ nlohmann::ordered_json to_json(const sudoku::EvaluateReport& report) {
     results.back()["unconverged"] = r.solve->unconverged;
   }
   return results;
+}
+
+std::optional<sudoku::GraphQuality> graph_quality_of(const sudoku::Network& net,
+                                                     const std::vector<sudoku::Puzzle>& puzzles) {
+  const auto* learner = dynamic_cast<const sudoku::GraphLearner*>(&net);
+  if (learner == nullptr) return std::nullopt;
+  std::vector<sudoku::Board> givens;
+  for (const sudoku::Puzzle& puzzle : puzzles) givens.push_back(puzzle.givens);
+  return sudoku::graph_quality(*learner, givens);
+}
+
+nlohmann::ordered_json to_json(const sudoku::GraphQuality& quality) {
+  return {{"precision", quality.precision},
+          {"recall", quality.recall},
+          {"stability", quality.stability}};
 }
 
 std::function<int()> add_eval(CLI::App& app) {
@@ -170,7 +177,10 @@ std::function<int()> add_eval(CLI::App& app) {
       ->needs(o->solver)
       ->capture_default_str();
   add_number(app, "--batch", o->evaluate.batch, "Boards refined together");
-  app.add_option("--plot", o->plot, "Draw boards right against iterations into this SVG file");
+  app.add_option(
+      "--plot", o->plot,
+      "Draw boards right against iterations into this SVG file, and beside it the graph of\n"
+      "a network that chooses its own, averaged over the boards, and the rules'");
   o->common.add_to(app, "Seed of the generated puzzles and of the noise",
                    "Print one JSON object instead of a table");
   return [o] { return run_eval(*o); };

@@ -67,9 +67,10 @@ std::string model_options(const sudoku::NetworkOptions& o) {
   if (o.model == sudoku::Model::symbol) return "";
   if (o.model == sudoku::Model::refine) return fmt::format(" --graph {}", sudoku::name(o.wiring));
   const sudoku::LearnedGraphOptions& l = o.learned;
-  return fmt::format(" --neighbours {} --width {} --law {} --baseline {} --draws {} --entropy {}",
-                     l.neighbours, l.width, sudoku::name(l.law), sudoku::name(l.baseline), l.draws,
-                     l.entropy);
+  return fmt::format(
+      " --neighbours {} --width {} --law {} --baseline {} --draws {} --entropy {} --discount {}",
+      l.neighbours, l.width, sudoku::name(l.law), sudoku::name(l.baseline), l.draws, l.entropy,
+      l.discount);
 }
 
 class Run {
@@ -217,9 +218,12 @@ class Run {
     if (report.puzzles < std::ssize(validation_)) return;
     report_ = report;
     validated_ = trainer_.steps();
-    metrics_.write({{"step", trainer_.steps()},
-                    {"seconds", trainer_.seconds},
-                    {"validation", to_json(*report_)}});
+    nlohmann::ordered_json line{{"step", trainer_.steps()},
+                                {"seconds", trainer_.seconds},
+                                {"validation", to_json(*report_)}};
+    if (const auto quality = graph_quality_of(trainer_.net(), validation_))
+      line["graph"] = to_json(*quality);
+    metrics_.write(line);
     console_.finish();
     fmt::print(stderr, "{} minimal puzzles:", report_->puzzles);
     for (const auto& r : report_->results) {

@@ -54,7 +54,7 @@ void check_regime(const Given& given) {
 // Options that the chosen model has no use for are refused, not passed over.
 void check_model(const CLI::App& app, sudoku::Model model) {
   for (const char* option :
-       {"--neighbours", "--width", "--law", "--baseline", "--draws", "--entropy"}) {
+       {"--neighbours", "--width", "--law", "--baseline", "--draws", "--entropy", "--discount"}) {
     check<OptionError>(model == sudoku::Model::learned_graph || app.count(option) == 0,
                        "{}: wanted with --model learned-graph only", option);
   }
@@ -193,10 +193,11 @@ std::function<int()> add_train(CLI::App& app) {
           app, "--law", learned.law,
           {{"plackett-luce", sudoku::Law::plackett_luce},
            {"ordered-plackett-luce", sudoku::Law::ordered_plackett_luce},
-           {"with-replacement", sudoku::Law::with_replacement}},
+           {"with-replacement", sudoku::Law::with_replacement},
+           {"k-subset", sudoku::Law::k_subset}},
           "learned-graph: how neighbours are drawn. plackett-luce: without replacement;\n"
           "ordered-plackett-luce: the same, scored in the order of the draws;\n"
-          "with-replacement [plackett-luce]"),
+          "with-replacement; k-subset: conditional Bernoulli [k-subset]"),
       add_choice<sudoku::Baseline>(
           app, "--baseline", learned.baseline,
           {{"none", sudoku::Baseline::none},
@@ -207,6 +208,11 @@ std::function<int()> add_train(CLI::App& app) {
       add_number(app, "--draws", learned.draws, "learned-graph: graphs drawn for every board"),
       app.add_option("--entropy", learned.entropy, "learned-graph: weight of an entropy bonus")
           ->check(CLI::NonNegativeNumber)
+          ->capture_default_str(),
+      app.add_option("--discount", learned.discount,
+                     "learned-graph: draws answer for discount^t of the loss after t refinements\n"
+                     "more")
+          ->check(CLI::Range(0.0, 1.0))
           ->capture_default_str(),
       add_number(app, "--boards", o.train.carry.boards,
                  "Boards in the pool, all refined in a step"),

@@ -5,6 +5,7 @@
 
 #include "engine/dispatch.h"
 #include "engine/ops.h"
+#include "engine/ops/sample_inputs.h"
 #include "engine/sampling.h"
 #include "kernels/attention_topk_sample/attention_topk_sample_reference.h"
 
@@ -13,29 +14,6 @@ namespace {
 
 using kernels::SampleLaw;
 
-void check_inputs(const Tensor& q, const Tensor& k, int64_t count, const SampleOptions& o) {
-  check_floating(q, "sample", "q");
-  check_like(k, q, "sample", "k");
-  check<ShapeError>(q.rank() == 3 && k.rank() == 3 && q.dim(0) == k.dim(0) && q.dim(2) == k.dim(2),
-                    "sample: q has shape {} and k {}, wanted [batch, queries, width] and [batch, "
-                    "keys, width]",
-                    q.shape(), k.shape());
-  check<ShapeError>(q.dim(2) > 0 && q.dim(2) <= kernels::kSampleWidth,
-                    "sample: queries are {} wide, wanted 1 to {}", q.dim(2), kernels::kSampleWidth);
-  check<OptionError>(count > 0 && count <= kernels::kSampleCount,
-                     "sample: {} draws were asked for, wanted 1 to {}", count,
-                     kernels::kSampleCount);
-  check<OptionError>(count <= k.dim(1), "sample: {} draws were asked for from {} keys", count,
-                     k.dim(1));
-  check<OptionError>(o.temperature > 0 && std::isfinite(o.temperature),
-                     "sample: temperature is {}, wanted a finite number above 0", o.temperature);
-  if (!o.key_mask) return;
-  check_dtype(o.key_mask, DType::i32, "sample", "key_mask");
-  check_shape(o.key_mask, {k.dim(0), k.dim(1)}, "sample", "key_mask");
-  check<TypeError>(o.key_mask.device() == q.device(), "sample: key_mask is on {}, q on {}",
-                   name(o.key_mask.device()), name(q.device()));
-}
-
 // Scratch of the CPU's kernels and of the reference.
 Tensor workspace_for(const Tensor& q, const kernels::SampleShape& shape, int64_t cpu_elements) {
   int64_t elements = 0;
@@ -43,10 +21,6 @@ Tensor workspace_for(const Tensor& q, const kernels::SampleShape& shape, int64_t
     elements = q.dtype() == DType::f32 ? cpu_elements
                                        : kernels::reference::attention_topk_sample_workspace(shape);
   return Tensor::empty({elements}, q.options());
-}
-
-const int32_t* mask_of(const SampleOptions& o) {
-  return o.key_mask ? o.key_mask.data<int32_t>() : nullptr;
 }
 
 // What the forward leaves for the backward besides q and k.
@@ -66,7 +40,7 @@ Gradients sample_backward(const Tensor& g, const Tensor& q, const Tensor& k, con
                         return kernels::AttentionTopkSampleBackwardArgs<T>{
                             .q = q.data<T>(),
                             .k = k.data<T>(),
-                            .key_mask = mask_of(options),
+                            .key_mask = key_mask_of(options),
                             .indices = saved.indices.data<int32_t>(),
                             .scores = saved.scores.data<T>(),
                             .log_remaining = saved.log_remaining.data<T>(),
@@ -97,7 +71,7 @@ struct Drawn {
 
 Drawn draw(const Tensor& q, const Tensor& k, SampleLaw law, int64_t count,
            const SampleOptions& options, Philox* random) {
-  check_inputs(q, k, count, options);
+  check_sample_inputs(q, k, count, options);
   const double scale = 1 / (std::sqrt(static_cast<double>(q.dim(2))) * options.temperature);
   kernels::SampleShape shape{.batch = q.dim(0),
                              .queries = q.dim(1),
@@ -129,7 +103,7 @@ Drawn draw(const Tensor& q, const Tensor& k, SampleLaw law, int64_t count,
                         return kernels::AttentionTopkSampleArgs<T>{
                             .q = q.data<T>(),
                             .k = k.data<T>(),
-                            .key_mask = mask_of(options),
+                            .key_mask = key_mask_of(options),
                             .indices = out.indices.mutable_data<int32_t>(),
                             .log_prob = out.log_prob.mutable_data<T>(),
                             .scores = saved.scores.mutable_data<T>(),

@@ -23,6 +23,8 @@ void check_arguments(const Tensor& costs, const std::vector<Sampled>& sampled,
   check<OptionError>(o.baseline == Baseline::none || group > 1,
                      "{}: a baseline from other runs, but groups of one run; wanted 2 or more",
                      kOp);
+  check<OptionError>(o.discount >= 0 && o.discount <= 1, "{}: a discount of {}, wanted 0 to 1", kOp,
+                     o.discount);
   for (const Sampled& s : sampled) {
     check_like(s.log_prob, costs, kOp, "log_prob");
     check<ShapeError>(s.log_prob.rank() == 2 && s.log_prob.dim(0) == runs,
@@ -52,6 +54,15 @@ std::vector<double> advantages(const Tensor& t, int64_t group) {
     }
   }
   return values;
+}
+
+void discount(std::vector<double>& gain, int64_t steps, double by) {
+  const auto step = std::ssize(gain) / steps;
+  double share = 1;
+  for (int64_t e = 0; e < std::ssize(gain); ++e) {
+    if (e > 0 && e % step == 0) share *= by;
+    gain[static_cast<size_t>(e)] *= share;
+  }
 }
 
 // What the samples are credited with: credit[r, j] = the sum of gain[t, r, i] over the costs
@@ -91,7 +102,8 @@ Tensor surrogate_loss(const Tensor& costs, const std::vector<Sampled>& sampled,
   const int64_t members = batch && costs.rank() == 3 ? costs.dim(1) : options.draws;
   check_arguments(costs, sampled, options, members);
   const int64_t group = options.baseline == Baseline::none ? 0 : members;
-  const std::vector<double> gain = advantages(costs, group);
+  std::vector<double> gain = advantages(costs, group);
+  if (options.discount != 1) discount(gain, costs.dim(0), options.discount);
   Tensor loss = ops::mean(costs);
   for (const Sampled& s : sampled) {
     if (s.log_prob.numel() == 0) continue;
@@ -108,13 +120,14 @@ Tensor surrogate_loss(const Tensor& costs, const std::vector<Sampled>& sampled,
   return loss;
 }
 
-Tensor hops(const Tensor& neighbours, int64_t limit) {
+Tensor hops(const Tensor& neighbours, int64_t limit, int64_t late) {
   check_dtype(neighbours, DType::i32, "hops", "neighbours");
   check<ShapeError>(neighbours.rank() == 3,
                     "hops: neighbours have shape {}, wanted [runs, nodes, "
                     "k]",
                     neighbours.shape());
   check<OptionError>(limit >= 0, "hops: a limit of {}, wanted 0 or more", limit);
+  check<OptionError>(late >= 0, "hops: late by {}, wanted 0 or more", late);
   const int64_t runs = neighbours.dim(0), nodes = neighbours.dim(1), k = neighbours.dim(2);
   const std::vector<int32_t> lists = neighbours.to_vector<int32_t>();
   for (const int32_t j : lists)
@@ -135,6 +148,7 @@ Tensor hops(const Tensor& neighbours, int64_t limit) {
           reached.push_back(j);
         }
       }
+      for (const int64_t j : reached) to[j] += static_cast<int32_t>(late);
     }
   });
   return Tensor::from(out, {runs, nodes, nodes});

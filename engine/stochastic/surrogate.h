@@ -49,14 +49,18 @@ struct SurrogateOptions {
   // is scored), which the score estimates too: dH/dtheta = -E[(d log p/dtheta) log p]. Where a law
   // depends on an earlier draw, that draw's effect on the later entropy is left out.
   double entropy = 0;
+  // Samples answer for discount^t of the costs of step t. Below 1, what costs and log_prob depend
+  // on follows two losses: costs their mean as ever, log_prob the mean of discounted costs, whose
+  // estimate varies less: late costs have many samples upstream, each noise to the others.
+  double discount = 1;
 };
 
 // A scalar whose gradient is an unbiased estimate of the gradient of
 //   E[mean of costs] - entropy H
-// in everything that costs and log_prob depend on. costs [steps, runs, nodes], floating. Its value
-// means nothing; report the mean of the costs. Costs come to the host and credits go back: on CUDA
-// that waits. Throws ShapeError or TypeError on tensors that do not fit, OptionError where a
-// baseline has no other run to look at.
+// in everything that costs and log_prob depend on (with a discount: see there). costs [steps, runs,
+// nodes], floating. Its value means nothing; report the mean of the costs. Costs come to the host
+// and credits go back: on CUDA that waits. Throws ShapeError or TypeError on tensors that do not
+// fit, OptionError where a baseline has no other run to look at.
 Tensor surrogate_loss(const Tensor& costs, const std::vector<Sampled>& sampled,
                       const SurrogateOptions& options = {});
 
@@ -65,8 +69,9 @@ Tensor surrogate_loss(const Tensor& costs, const std::vector<Sampled>& sampled,
 // number of edges from i over its neighbours, their neighbours, ... to j: 0 for j = i, -1 where
 // they are more than `limit`. What node i knows after t + 1 messages depends on the neighbours
 // drawn by the nodes within t hops. That these nodes are themselves drawn does no harm: whether j
-// is among them is settled by the draws of the others, of which j's own is independent. Throws
-// ShapeError, TypeError, OptionError.
-Tensor hops(const Tensor& neighbours, int64_t limit);
+// is among them is settled by the draws of the others, of which j's own is independent. `late` is
+// added to all that are counted: the number of first messages that tell nothing, because all nodes
+// start alike. Throws ShapeError, TypeError, OptionError.
+Tensor hops(const Tensor& neighbours, int64_t limit, int64_t late = 0);
 
 }  // namespace stillpoint::stochastic

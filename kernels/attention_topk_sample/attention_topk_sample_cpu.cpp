@@ -75,10 +75,7 @@ void draw_largest(const AttentionTopkSampleArgs<float>& args, int64_t row, Score
   const SampleShape& s = args.shape;
   RowSum rest[kSampleQueries];
   Largest largest[kSampleQueries];
-  for (int64_t r = 0; r < scores.rows(); ++r) {
-    largest[r].count = s.count;
-    largest[r].found = 0;
-  }
+  for (int64_t r = 0; r < scores.rows(); ++r) largest[r].count = s.count;
   scores.for_blocks([&](int64_t r, float* score, int64_t key) {
     if (s.law == SampleLaw::top) return largest[r].add(score, nullptr, key, rest[r]);
     HWY_ALIGN float noise[kSampleKeys];
@@ -89,8 +86,11 @@ void draw_largest(const AttentionTopkSampleArgs<float>& args, int64_t row, Score
   });
   for (int64_t r = 0; r < scores.rows(); ++r) {
     const int64_t first = (row + r) * s.count;
-    std::copy_n(largest[r].index, largest[r].found, args.indices + first);
-    std::copy_n(largest[r].score, largest[r].found, args.scores + first);
+    largest[r].finish(rest[r]);
+    for (int64_t t = 0; t < largest[r].found; ++t) {
+      args.indices[first + t] = largest[r].keys[t].index;
+      args.scores[first + t] = largest[r].keys[t].score;
+    }
     const bool finite = rest[r].finite() && largest[r].finite();
     finish_row(args, row + r, largest[r].found, rest[r].log(), finite);
   }

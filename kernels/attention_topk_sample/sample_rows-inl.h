@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 
 #include "kernels/attention/attention_blocks-inl.h"
@@ -47,51 +48,68 @@ struct RowSum {
                                           hn::Set(d, static_cast<float>(kLog2E)))));
     sum += sum_lanes(total);
   }
-  void add_one(float score) {
-    raise(std::max(score, max));
-    sum += std::exp(score - max);
-  }
   float log() const { return sum == 0.f ? -kInf : max + std::log(sum); }
   bool finite() const { return sum < kInf && max < kInf; }  // false for NaN too
 };
 
-// The largest perturbed scores so far, largest first; of equals, the earliest.
+// The largest perturbed scores so far; of equals, the earliest. Keys that pass the threshold wait
+// unsorted until there are too many: few do, and most of those stay.
 struct Largest {
-  int64_t count, found = 0;
-  float perturbed[kSampleCount], score[kSampleCount];
-  int32_t index[kSampleCount];
+  struct Key {
+    float perturbed, score;
+    int32_t index;
 
-  HWY_INLINE float threshold() const { return found < count ? -kInf : perturbed[count - 1]; }
-  bool finite() const { return found == 0 || perturbed[0] < kInf; }
-
-  // Takes a key above the threshold; the one that leaves goes to the rest.
-  void take(float p, float s, int32_t j, RowSum& rest) {
-    if (found == count) rest.add_one(score[--found]);
-    int64_t t = found++;
-    for (; t > 0 && perturbed[t - 1] < p; --t) {
-      perturbed[t] = perturbed[t - 1];
-      score[t] = score[t - 1];
-      index[t] = index[t - 1];
+    bool operator<(const Key& other) const {  // comes before it
+      return perturbed != other.perturbed ? perturbed > other.perturbed : index < other.index;
     }
-    perturbed[t] = p, score[t] = s, index[t] = j;
+  };
+  int64_t count, found = 0;
+  float threshold = -kInf;
+  Key keys[2 * kSampleCount + kSampleKeys];
+
+  bool finite() const { return found == 0 || keys[0].perturbed < kInf; }  // once finished
+
+  // Leaves no more than `count`; those that leave go to the rest.
+  HWY_INLINE void prune(RowSum& rest) {
+    if (found <= count) return;
+    std::nth_element(keys, keys + count - 1, keys + found);
+    threshold = keys[count - 1].perturbed;
+    while (found > count) {
+      HWY_ALIGN float leaving[kSampleKeys];
+      std::fill_n(leaving, kSampleKeys, -kInf);
+      for (int64_t j = 0; j < kSampleKeys && found > count; ++j) leaving[j] = keys[--found].score;
+      rest.add(leaving);
+    }
   }
 
   // A block's row, whose first key is `first`; `noise` may be null. Keys taken become -inf in it.
   HWY_INLINE void add(float* row, const float* noise, int64_t first, RowSum& rest) {
     const D d;
     const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+    const V least = hn::Set(d, threshold);
     for (int64_t j = 0; j < kSampleKeys; j += lanes) {
       const V s = hn::Load(d, row + j);
       const V p = noise == nullptr ? s : hn::Add(s, hn::Load(d, noise + j));
-      if (hn::AllFalse(d, hn::Gt(p, hn::Set(d, threshold())))) continue;
-      for (int64_t k = j; k < j + lanes; ++k) {
+      const auto above = hn::Gt(p, least);
+      if (hn::AllFalse(d, above)) continue;
+      uint8_t bytes[8] = {};
+      hn::StoreMaskBits(d, above, bytes);
+      uint64_t bits;
+      std::memcpy(&bits, bytes, sizeof bits);
+      for (; bits != 0; bits &= bits - 1) {
+        const int64_t k = j + __builtin_ctzll(bits);
         const float pk = noise == nullptr ? row[k] : row[k] + noise[k];
-        if (!(pk > threshold())) continue;
-        take(pk, row[k], static_cast<int32_t>(first + k), rest);
+        keys[found++] = {pk, row[k], static_cast<int32_t>(first + k)};
         row[k] = -kInf;
       }
     }
     rest.add(row);
+    if (found > 2 * count) prune(rest);
+  }
+  // Sorts, largest first.
+  HWY_INLINE void finish(RowSum& rest) {
+    prune(rest);
+    std::sort(keys, keys + found);
   }
 };
 

@@ -37,10 +37,10 @@ Json to_json(const NetworkOptions& o) {
   if (o.model == Model::refine) json["wiring"] = name(o.wiring);
   if (o.model == Model::learned_graph) {
     const LearnedGraphOptions& l = o.learned;
-    json["learned"] = {{"neighbours", l.neighbours}, {"width", l.width},
-                       {"layers", l.layers},         {"heads", l.heads},
-                       {"law", name(l.law)},         {"baseline", name(l.baseline)},
-                       {"draws", l.draws},           {"entropy", l.entropy}};
+    json["learned"] = {
+        {"neighbours", l.neighbours}, {"width", l.width},     {"layers", l.layers},
+        {"heads", l.heads},           {"law", name(l.law)},   {"baseline", name(l.baseline)},
+        {"draws", l.draws},           {"entropy", l.entropy}, {"discount", l.discount}};
   }
   return json;
 }
@@ -109,12 +109,14 @@ LearnedGraphOptions learned_options(const io::Safetensors& file, const Json& jso
   json.at("width").get_to(o.width);
   json.at("layers").get_to(o.layers);
   json.at("heads").get_to(o.heads);
-  o.law = named(json.at("law"), "law",
-                {Law::plackett_luce, Law::ordered_plackett_luce, Law::with_replacement});
+  o.law =
+      named(json.at("law"), "law",
+            {Law::plackett_luce, Law::ordered_plackett_luce, Law::with_replacement, Law::k_subset});
   o.baseline = named(json.at("baseline"), "baseline",
                      {Baseline::none, Baseline::others_in_batch, Baseline::others_of_board});
   json.at("draws").get_to(o.draws);
   json.at("entropy").get_to(o.entropy);
+  o.discount = json.value("discount", 1.0);  // files of before it was there
   check_elements(file, "norm.weight", o.width, fmt::format("a width of {}", o.width));
   if (o.layers > 0)
     check_elements(file, fmt::format("blocks.{}.out.bias", o.layers - 1), o.width,

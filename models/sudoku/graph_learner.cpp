@@ -32,6 +32,8 @@ NetworkOptions checked(NetworkOptions o) {
                      "learned graph: a baseline of the other draws of a board, but {} draw; wanted "
                      "2 or more",
                      l.draws);
+  check<OptionError>(l.discount > 0 && l.discount <= 1,
+                     "learned graph: a discount of {}; wanted above 0 and up to 1", l.discount);
   check<OptionError>(std::isfinite(l.entropy) && l.entropy >= 0,
                      "learned graph: an entropy bonus of {}; wanted 0 or more", l.entropy);
   return o;
@@ -114,9 +116,22 @@ Drawn draw(const Tensor& q, const Tensor& k, const LearnedGraphOptions& o,
     const auto drawn = sample(q, k, WithReplacement{o.neighbours}, random, options);
     return {drawn.indices, score(drawn)};
   }
+  if (o.law == Law::k_subset) {
+    const auto drawn = sample(q, k, KSubset{o.neighbours}, random, options);
+    return {drawn.indices, score(drawn)};
+  }
   const auto drawn = sample(q, k, PlackettLuce{o.neighbours}, random, options);
   const bool in_order = o.law == Law::ordered_plackett_luce;
   return {drawn.indices, in_order ? ordered_score(drawn) : set_score(drawn)};
+}
+
+// Whether all cells have the same state.
+bool alike(const Tensor& h) {
+  const std::vector<float> values = h.to_vector<float>();
+  const int64_t channels = h.dim(-1);
+  for (size_t e = 0; e < values.size(); ++e)
+    if (values[e] != values[e % static_cast<size_t>(channels)]) return false;
+  return true;
 }
 
 // -log softmax(logits)[digit], cell by cell: [..., cells, side] -> [..., cells].
@@ -144,6 +159,8 @@ GraphLearner::GraphLearner(const NetworkOptions& o, Philox& random)
       query(o.learned.width, o.learned.width, random),
       key(o.learned.width, o.learned.width, random),
       refiner(o, random) {
+  // All boards start with the same attention: what depends on digits is learned.
+  digit.table.fill(0);
   for (int64_t l = 0; l < o.learned.layers; ++l)
     blocks.emplace_back(o.learned.width, o.learned.heads, random);
   const double root = std::sqrt(static_cast<double>(o.learned.width));
@@ -220,12 +237,14 @@ Learned GraphLearner::learn(const Lesson& lesson, Philox& random) const {
       trajectory(repeated(lesson.h, o.draws), packed(values, drawn.indices), lesson.steps);
   const Tensor all = logits(states);
   const Tensor costs = surprises(all, lesson.digits, o.draws);  // [steps, runs, cells]
-  const Tensor reach = stochastic::hops(drawn.indices, lesson.steps - 1);
+  // From cells that are all alike every cell hears the same, whomever it drew.
+  const int64_t late = alike(lesson.h) ? 1 : 0;
+  const Tensor reach = stochastic::hops(drawn.indices, lesson.steps - 1, late);
   const int64_t last = lesson.steps - 1;
   Learned out;
-  out.loss =
-      stochastic::surrogate_loss(costs, {{.log_prob = drawn.log_prob, .hops = reach}},
-                                 {.baseline = o.baseline, .draws = o.draws, .entropy = o.entropy});
+  out.loss = stochastic::surrogate_loss(
+      costs, {{.log_prob = drawn.log_prob, .hops = reach}},
+      {.baseline = o.baseline, .draws = o.draws, .entropy = o.entropy, .discount = o.discount});
   out.mean = ops::mean(costs.detach()).item();
   out.h = ops::reshape(first_draws(ops::rows(states, last, 1).detach(), boards, o.draws),
                        lesson.h.shape());
@@ -248,10 +267,14 @@ GraphQuality graph_quality(const GraphLearner& net, std::span<const Board> given
   }
   const auto boards = static_cast<double>(givens.size()), edges = static_cast<double>(lists.size());
   double pairs = 0;
-  for (const double n : boards_with) pairs += n * (n - 1);
+  for (double& n : boards_with) {
+    pairs += n * (n - 1);
+    n /= boards;
+  }
   return {.precision = right / edges,
           .recall = right / (boards * static_cast<double>(peers(geometry).size())),
-          .stability = boards > 1 ? pairs / (edges * (boards - 1)) : 1};
+          .stability = boards > 1 ? pairs / (edges * (boards - 1)) : 1,
+          .edges = std::move(boards_with)};
 }
 
 }  // namespace stillpoint::sudoku

@@ -70,9 +70,10 @@ struct GraphLearner final : Network {
 
 // How much the graphs of these boards have in common with the rules', and with each other.
 struct GraphQuality {
-  double precision = 0;  // share of the neighbours that the rules name too
-  double recall = 0;     // share of those the rules name
-  double stability = 0;  // probability that an edge of one board is one of another, on average
+  double precision = 0;       // share of the neighbours that the rules name too
+  double recall = 0;          // share of those the rules name
+  double stability = 0;       // probability that an edge of one board is one of another, on average
+  std::vector<double> edges;  // [cells, cells]: share of the boards where cell i has neighbour j
 };
 GraphQuality graph_quality(const GraphLearner& net, std::span<const Board> givens);
 

@@ -60,9 +60,11 @@ const char* name(Law law) {
     case Law::ordered_plackett_luce:
       return "ordered-plackett-luce";
     case Law::with_replacement:
+      return "with-replacement";
+    case Law::k_subset:
       break;
   }
-  return "with-replacement";
+  return "k-subset";
 }
 
 const char* name(Baseline baseline) {

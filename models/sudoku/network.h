@@ -44,6 +44,7 @@ enum class Law : uint8_t {
   plackett_luce,          // without replacement, scored as the set that they are
   ordered_plackett_luce,  // the same, scored in the order in which they were drawn
   with_replacement,
+  k_subset,  // conditional Bernoulli
 };
 const char* name(Law law);
 using stochastic::Baseline;
@@ -56,10 +57,11 @@ struct LearnedGraphOptions {
   int64_t layers = 1;      // below the top one, whose attention is drawn from
   int64_t heads = 4;
   // Training.
-  Law law = Law::plackett_luce;
+  Law law = Law::k_subset;
   Baseline baseline = Baseline::others_of_board;
-  int64_t draws = 4;   // graphs for every board
-  double entropy = 0;  // see stochastic::SurrogateOptions
+  int64_t draws = 4;        // graphs for every board
+  double entropy = 0.0003;  // this and the next: see stochastic::SurrogateOptions
+  double discount = 0.2;
 };
 
 struct NetworkOptions {

@@ -97,7 +97,8 @@ TEST(GraphLearner, LearnsWithTheCrossEntropyOfItsDraws) {
 }
 
 TEST(GraphLearner, EveryParameterGetsAGradientForEveryLaw) {
-  for (const Law law : {Law::plackett_luce, Law::ordered_plackett_luce, Law::with_replacement}) {
+  for (const Law law :
+       {Law::plackett_luce, Law::ordered_plackett_luce, Law::with_replacement, Law::k_subset}) {
     GraphLearner net = small_net({.law = law, .draws = 3});
     const Boards boards = some_boards(2);
     Philox random(9);
@@ -115,6 +116,34 @@ TEST(GraphLearner, EveryParameterGetsAGradientForEveryLaw) {
         EXPECT_GT(moved, 0) << name(law) << " " << parameter;
       }
     }
+  }
+}
+
+// From the start, where all cells are alike, refinement t + 1 of a cell knows of no draw farther
+// than t - 1 hops away: the first refinement knows of none, the second of the cell's own.
+TEST(GraphLearner, StatesKnowOfDrawsOneRefinementLate) {
+  const GraphLearner net = small_net();
+  const Boards boards = some_boards(1);
+  const auto states = [&](int32_t changed) {
+    std::vector<int32_t> packed;
+    for (int32_t cell = 0; cell < 16; ++cell) {
+      packed.push_back(boards.givens[0][cell]);
+      for (int32_t e = 1; e <= 7; ++e)
+        packed.push_back((cell + (cell == changed ? 2 : 1) * e) % 16);
+    }
+    const Tensor puzzles = Tensor::from(packed, {1, 16, 8});
+    return net.trajectory(net.start(1), puzzles, 3).to_vector<float>();
+  };
+  const auto all = states(-1), other = states(5);
+  const auto differs = [&](size_t t, size_t cell) {
+    const auto first = static_cast<ptrdiff_t>((t * 16 + cell) * 6);
+    return !std::equal(all.begin() + first, all.begin() + first + 6, other.begin() + first);
+  };
+  for (size_t cell = 0; cell < 16; ++cell) {
+    EXPECT_FALSE(differs(0, cell)) << cell;
+    EXPECT_EQ(differs(1, cell), cell == 5) << cell;
+    // Cells 14 to 4 have 5 among the seven that follow them.
+    EXPECT_EQ(differs(2, cell), cell >= 14 || cell <= 5) << cell;
   }
 }
 
@@ -155,6 +184,14 @@ TEST(GraphLearner, QualityCountsEdges) {
   EXPECT_DOUBLE_EQ(quality.precision, right / 240);
   EXPECT_DOUBLE_EQ(quality.recall, right / (80 * 7));
   EXPECT_DOUBLE_EQ(quality.stability, shared / pairs);
+  ASSERT_EQ(quality.edges.size(), 256u);
+  for (size_t cell = 0; cell < 16; ++cell)
+    for (int32_t other = 0; other < 16; ++other) {
+      double boards_with = 0;
+      for (size_t row = cell; row < 80; row += 16)
+        boards_with += static_cast<double>(std::count(&lists[3 * row], &lists[3 * row] + 3, other));
+      EXPECT_DOUBLE_EQ(quality.edges[16 * cell + static_cast<size_t>(other)], boards_with / 5);
+    }
 }
 
 TEST(GraphLearner, RefusesWhatIsNotPossible) {
@@ -167,6 +204,8 @@ TEST(GraphLearner, RefusesWhatIsNotPossible) {
   EXPECT_THAT(make(small({.draws = 1})), ThrowsMessage<OptionError>(HasSubstr("wanted 2 or more")));
   EXPECT_THROW(make(small({.draws = 0}))(), OptionError);
   EXPECT_THROW(make(small({.entropy = -1}))(), OptionError);
+  EXPECT_THROW(make(small({.discount = 0}))(), OptionError);
+  EXPECT_THROW(make(small({.discount = 1.5}))(), OptionError);
   NetworkOptions wide = small();
   wide.learned.width = 113;
   EXPECT_THAT(make(wide), ThrowsMessage<OptionError>(HasSubstr("width 113 for 16 cells")));

@@ -212,7 +212,7 @@ TEST_F(TrainerFile, ForgedGraphLearnersAreRefused) {
   const Trainer trainer(learned_options4());
   for (const auto& [from, to] : {std::pair{"\"layers\":2", "\"layers\":2000000000"},
                                  {"\"width\":8", "\"width\":100"},
-                                 {"\"law\":\"plackett", "\"law\":\"packet"},
+                                 {"\"law\":\"k-subset", "\"law\":\"k-superset"},
                                  {"\"neighbours\":4", "\"neighbours\":16"},
                                  {"\"heads\":2", "\"heads\":3"},
                                  {"\"box\":2", "\"box\":0"}}) {

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <map>
 
 #include "engine/sampling.h"
 #include "kernels/attention_topk_sample/attention_topk_sample.h"
@@ -92,9 +91,6 @@ TEST(AttentionTopkSamplePicks, PicksDifferOnlyAtNearTies) {
 
 // ---- frequencies -------------------------------------------------------------------------------
 
-using Outcome = std::vector<int32_t>;
-using Outcomes = std::map<Outcome, double>;
-
 const std::vector<double> kProbabilities = {0.05, 0.35, 0.2, 0.1, 0.3};
 
 // Exact probabilities of ordered draws without replacement, or of sorted ones with.
@@ -133,34 +129,6 @@ Outcomes frequencies(const std::vector<double>& p, Law law, int64_t queries, Dev
   for (auto i = all.begin(); i != all.end(); i += law.count) ++counts[Outcome(i, i + law.count)];
   return counts;
 }
-
-// The statistic over outcomes of which at least 5 are expected, the others together, and what it
-// exceeds by chance once in 1,000 times (Wilson and Hilferty's approximation).
-struct ChiSquare {
-  double statistic = 0, limit = 0;
-
-  ChiSquare(const Outcomes& counts, const Outcomes& wanted, int64_t draws) {
-    double freedom = -1, rare = 0, rare_count = 0, known = 0;
-    const auto add = [&](double count, double expected) {
-      statistic += (count - expected) * (count - expected) / expected;
-      freedom += 1;
-    };
-    for (const auto& [outcome, probability] : wanted) {
-      const double expected = probability * static_cast<double>(draws);
-      const auto found = counts.find(outcome);
-      const double count = found == counts.end() ? 0 : found->second;
-      known += count;
-      if (expected >= 5)
-        add(count, expected);
-      else
-        rare += expected, rare_count += count;
-    }
-    if (rare > 0) add(rare_count, rare);
-    EXPECT_EQ(known, static_cast<double>(draws)) << "outcomes that cannot be";
-    const double share = 2 / (9 * freedom);
-    limit = freedom * std::pow(1 - share + 3.0902 * std::sqrt(share), 3);
-  }
-};
 
 TEST(AttentionTopkSamplePicks, FrequenciesAreTheLaws) {
   for (const int64_t count : {1, 2, 5}) {

@@ -200,9 +200,20 @@ class Sudoku(Program):
         graph = report["graph"]
         self.assertAlmostEqual(graph["precision"] * 5, graph["recall"] * 7)
         self.assertTrue(0 <= graph["stability"] <= 1)
-        self.assertIn("share a row, column or box", self.works("eval", "--checkpoint", checkpoint, "--count", 4))
+        chart = self.folder / "graph.svg"
+        self.assertIn("share a row, column or box",
+                      self.works("eval", "--checkpoint", checkpoint, "--count", 4, "--plot", chart))
+        svg = chart.read_text()
+        xml.etree.ElementTree.fromstring(svg)
+        self.assertIn("neighbours by the rules", svg)
+        fields = re.findall(r"<polygon fill = 'rgb\(([ 0-9,]*)\)'", svg)
+        self.assertEqual(len(fields), 2 * 16 * 16)
+        self.assertEqual(sum(field != "255, 255, 255" for field in fields[256:]), 16 * 7)
         self.assertIn(b"--model learned-graph --neighbours 5 --width 8 --law with-replacement --baseline board "
-                      b"--draws 2", (output / "network.safetensors").read_bytes())
+                      b"--draws 2 --entropy 0.0003 --discount 0.2", (output / "network.safetensors").read_bytes())
+        validations = [line["graph"] for line in map(json.loads, (output / "metrics.jsonl").read_text().splitlines())
+                       if "validation" in line]
+        self.assertEqual(set(validations[-1]), {"precision", "recall", "stability"})
         self.works("train", "--output", output, "--resume", "--steps", 4, "--validate", 0)
         other = [*self.anywhere, "--output", self.folder / "other", "--steps", 1]
         self.fails("--neighbours", *other, "--neighbours", 5)

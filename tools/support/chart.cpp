@@ -29,6 +29,17 @@ const char* scale(Scale s) {
                             : "set logscale {0} 10\n";
 }
 
+std::string fields_script(const std::vector<std::vector<double>>& fields) {
+  std::string s = "$fields << EOD\n";
+  for (const auto& row : fields) s += fmt::format("{}\n", fmt::join(row, " "));
+  return s + fmt::format(
+                 "EOD\nset size square\nunset colorbox\nset palette defined (0 'white', 1 '{}')\n"
+                 "set cbrange [0:1]\nset xrange [0.5:{}.5]\nset yrange [{}.5:0.5]\n"
+                 "plot $fields matrix using ($1+1):($2+1):3 with image pixels notitle\n"
+                 "set size nosquare\nset autoscale x\n",
+                 kColours[0], fields.front().size(), fields.size());
+}
+
 std::string script(const std::vector<Chart>& charts) {
   std::string s = fmt::format(
       "set terminal svg size {},{} dynamic font 'sans-serif,14' background rgb 'white'\n"
@@ -39,6 +50,10 @@ std::string script(const std::vector<Chart>& charts) {
     s += fmt::format("set xlabel '{}'\nset ylabel '{}'\n", chart.x_title, chart.y_title);
     s += fmt::format(fmt::runtime(scale(chart.x_scale)), "x");
     s += fmt::format(fmt::runtime(scale(chart.y_scale)), "y");
+    if (!chart.fields.empty()) {
+      s += "set format y '%g'\n" + fields_script(chart.fields);
+      continue;
+    }
     s += chart.shares ? "set yrange [0:100]\nset format y '%g %%'\nset key bottom right\n"
                       : "set yrange [*:*]\nset format y '%g'\nset key top right\n";
     std::string plots;

@@ -25,6 +25,9 @@ struct Chart {
   Scale x_scale = Scale::linear, y_scale = Scale::linear;
   bool shares = false;  // y runs from 0 to 1 and is shown in per cent
   std::vector<Line> lines;
+  // Instead of lines: a field for each number, white for 0 to dark for 1, rows downwards, counted
+  // from 1.
+  std::vector<std::vector<double>> fields = {};
 };
 
 // Throws Error unless gnuplot can be started: to be called before long work that ends in a chart.

@@ -19,7 +19,7 @@ namespace {
 
 // ---- estimators --------------------------------------------------------------------------------
 
-enum class Score : uint8_t { ordered, set, with_replacement, one_order };
+enum class Score : uint8_t { ordered, set, with_replacement, subset, one_order };
 enum class Downstream : uint8_t { all, within_hops, own_alone };
 enum class Planted : uint8_t { nothing, mean_of_all };
 
@@ -32,7 +32,11 @@ struct Estimator {
   double entropy = 0;
   Planted planted = Planted::nothing;
 
-  bool replaces() const { return score == Score::with_replacement; }
+  Drawing drawing() const {
+    return score == Score::with_replacement ? Drawing::with_replacement
+           : score == Score::subset         ? Drawing::subset
+                                            : Drawing::in_turn;
+  }
 };
 
 // Scores of row i are row i of q: keys are the unit vectors, which undo the 1 / sqrt(width).
@@ -114,6 +118,10 @@ Vector estimate(const Estimator& e, Philox& random) {
     const auto drawn = sample(q, unit_keys(runs, kNodes), WithReplacement{kDraws}, random);
     indices = drawn.indices;
     log_prob = score(drawn);
+  } else if (e.score == Score::subset) {
+    const auto drawn = sample(q, KSubset{kDraws}, random);
+    indices = drawn.indices;
+    log_prob = score(drawn);
   } else {
     const auto drawn = sample(q, unit_keys(runs, kNodes), PlackettLuce{kDraws}, random);
     indices = drawn.indices;
@@ -137,7 +145,7 @@ Moments moments_of(const Estimator& e) {
 }
 
 double worst_of(const Estimator& e) {
-  const double worst = worst_deviation(moments_of(e), exact_gradient(e.replaces(), e.entropy));
+  const double worst = worst_deviation(moments_of(e), exact_gradient(e.drawing(), e.entropy));
   testing::Test::RecordProperty("worst_deviation", std::to_string(worst));
   return worst;
 }
@@ -168,6 +176,16 @@ const std::vector<Estimator> kUnbiased = {
      .score = Score::with_replacement,
      .baseline = Baseline::others_of_board,
      .draws = 4},
+    {.name = "subsets, no baseline", .score = Score::subset},
+    {.name = "subsets, others of board",
+     .score = Score::subset,
+     .baseline = Baseline::others_of_board,
+     .draws = 4},
+    {.name = "subsets, others of board, entropy",
+     .score = Score::subset,
+     .baseline = Baseline::others_of_board,
+     .draws = 4,
+     .entropy = 0.3},
 };
 
 class Unbiased : public testing::TestWithParam<Estimator> {};
@@ -197,12 +215,13 @@ TEST(Biased, CostsLeftOutAreFound) {
 
 TEST(Biased, ScoreOfAnotherLawIsFound) {
   const Moments m = moments_of({.name = ""});
-  EXPECT_GT(worst_deviation(m, exact_gradient(true, 0)), bound_for(kScores.size()));
+  for (const Drawing other : {Drawing::with_replacement, Drawing::subset})
+    EXPECT_GT(worst_deviation(m, exact_gradient(other, 0)), bound_for(kScores.size()));
 }
 
 TEST(Biased, EntropyLeftOutIsFound) {
   const Moments m = moments_of({.name = ""});
-  EXPECT_GT(worst_deviation(m, exact_gradient(false, 0.3)), bound_for(kScores.size()));
+  EXPECT_GT(worst_deviation(m, exact_gradient(Drawing::in_turn, 0.3)), bound_for(kScores.size()));
 }
 
 // ---- one draw after another --------------------------------------------------------------------
@@ -271,7 +290,7 @@ TEST(Variance, FallsWithBaselineAndReach) {
   fmt::print("{:<36} {:>20} {:>16}\n", "estimator", "variance by a run", "signal / noise");
   for (const Estimator& e : kUnbiased) {
     const Moments m = moments_of(e);
-    const Vector exact = exact_gradient(e.replaces(), e.entropy);
+    const Vector exact = exact_gradient(e.drawing(), e.entropy);
     double signal = 0;
     for (const double g : exact) signal += g * g;
     const double by_run = m.total_variance() * static_cast<double>(kBoards * e.draws);

@@ -38,9 +38,10 @@ inline const std::vector<Board> kBoardsGiven = {{{1.0, 0.4, -0.8, 0.6}, {0.9, -0
 
 using Picks = std::vector<int32_t>;  // of one row, ascending
 using Choice = std::vector<Picks>;   // of every row
-struct Law {                         // of one row
+enum class Drawing : uint8_t { in_turn, with_replacement, subset };
+struct Law {  // of one row
   std::map<Picks, double> probability;
-  double entropy = 0;  // of the draws in their order, which is what is scored
+  double entropy = 0;  // of what is scored: the draws in their order, or the set
 };
 
 // [steps, nodes]
@@ -82,18 +83,33 @@ inline void extend(const double* scores, bool replace, Picks picks, double p, La
   }
 }
 
-inline Law law_of(const double* scores, bool replace) {
+// Sets of two, in proportion to the product of their weights.
+inline Law subsets(const double* scores) {
   Law law;
-  extend(scores, replace, {}, 1, law);
+  double total = 0;
+  for (int32_t i = 0; i < kNodes; ++i)
+    for (int32_t j = i + 1; j < kNodes; ++j)
+      total += law.probability[{i, j}] = std::exp(scores[i] + scores[j]);
+  for (auto& [picks, p] : law.probability) {
+    p /= total;
+    law.entropy -= p * std::log(p);
+  }
+  return law;
+}
+
+inline Law law_of(const double* scores, Drawing drawing) {
+  if (drawing == Drawing::subset) return subsets(scores);
+  Law law;
+  extend(scores, drawing == Drawing::with_replacement, {}, 1, law);
   return law;
 }
 
 // E[mean of costs] - entropy (mean entropy of the rows).
-inline double expectation(const Vector& scores, bool replace, double entropy) {
+inline double expectation(const Vector& scores, Drawing drawing, double entropy) {
   std::vector<Law> laws;
   double value = 0;
   for (int64_t i = 0; i < kNodes; ++i) {
-    laws.push_back(law_of(scores.data() + i * kNodes, replace));
+    laws.push_back(law_of(scores.data() + i * kNodes, drawing));
     value -= entropy * laws.back().entropy / kNodes;
   }
   Choice choice;
@@ -117,14 +133,14 @@ inline double expectation(const Vector& scores, bool replace, double entropy) {
 }
 
 // By central differences of the exact expectation: no score takes part.
-inline Vector exact_gradient(bool replace, double entropy) {
+inline Vector exact_gradient(Drawing drawing, double entropy) {
   constexpr double kStep = 1e-4;  // error about kStep^2
   Vector gradient;
   for (size_t e = 0; e < kScores.size(); ++e) {
     Vector up = kScores, down = kScores;
     up[e] += kStep;
     down[e] -= kStep;
-    gradient.push_back((expectation(up, replace, entropy) - expectation(down, replace, entropy)) /
+    gradient.push_back((expectation(up, drawing, entropy) - expectation(down, drawing, entropy)) /
                        (2 * kStep));
   }
   return gradient;

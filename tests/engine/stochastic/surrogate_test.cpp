@@ -38,6 +38,13 @@ TEST(Hops, CountsEdgesUpToTheLimit) {
               ElementsAre(0, -1, -1, -1, -1, 0, -1, -1, -1, -1, 0, -1, -1, -1, -1, 0));
 }
 
+TEST(Hops, AreLateByWhatIsAsked) {
+  const Tensor ring = ints({1, -1, 2, 2, 0, 2, -1, -1}, {1, 4, 2});
+  EXPECT_THAT(hops(ring, 1, 2).to_vector<int32_t>(),
+              ElementsAre(2, 3, -1, -1, -1, 2, 3, -1, 3, -1, 2, -1, -1, -1, -1, 2));
+  EXPECT_THROW((void)hops(ring, 1, -1), OptionError);
+}
+
 // Floyd and Warshall's way, for every run of its own.
 TEST(Hops, AreTheShortestWaysOfEveryRun) {
   constexpr int64_t kRuns = 5, kNodes = 23, kLimit = 4;
@@ -99,6 +106,16 @@ TEST(SurrogateLoss, CreditsTheCostsDownstream) {
               ElementsAre(5 / 8., 14 / 8., 50 / 8., 140 / 8.));  // 1+4, 2+8+4; the same times ten
   EXPECT_THAT(e.costs.grad().to_vector<double>(), testing::Each(1 / 8.));
   EXPECT_THAT(e.of({e.log_prob}, {}), ElementsAre(15 / 8., 15 / 8., 150 / 8., 150 / 8.));
+}
+
+TEST(SurrogateLoss, DiscountsLaterCostsForSamplesAlone) {
+  Example e;
+  EXPECT_THAT(
+      e.of({e.log_prob, e.hops}, {.discount = 0.25}),
+      ElementsAre(2 / 8., 5 / 8., 20 / 8., 50 / 8.));  // 1+4/4, 2+8/4+4/4; the same times ten
+  EXPECT_THAT(e.costs.grad().to_vector<double>(), testing::Each(1 / 8.));
+  EXPECT_THROW(e.of({e.log_prob, e.hops}, {.discount = 1.5}), OptionError);
+  EXPECT_THROW(e.of({e.log_prob, e.hops}, {.discount = NAN}), OptionError);
 }
 
 TEST(SurrogateLoss, BaselinesLeaveTheRunOut) {
