@@ -5,7 +5,7 @@
 #   training.svg, evaluation-*.svg, evaluation-*.txt             how well it went
 #   page.html                                                    one board on the way to its solution, with a slider
 #   tools/demo.sh [PUZZLES]     evaluates on the puzzles of this file, else on generated ones
-#   MINUTES=2 tools/demo.sh     trains for two minutes instead of eight
+#   MINUTES=2 tools/demo.sh     trains for two minutes instead of four
 #   OUTPUT=DIR tools/demo.sh    leaves everything in DIR
 set -euo pipefail
 puzzles=${1:+$(realpath -e -- "$1")}
@@ -20,12 +20,12 @@ cmake --build --preset release --target sudoku
 sudoku=build/release/bin/sudoku
 rm -f "$output"/{checkpoint,network}.safetensors "$output"/{metrics.jsonl,training.svg,page.html} "$output"/evaluation*
 mkdir -p "$output"
-"$sudoku" train --output "$output" --minutes "${MINUTES:-8}" --plot "$output/training.svg"
+"$sudoku" train --output "$output" --minutes "${MINUTES:-4}" --plot "$output/training.svg"
 
 network=$output/network.safetensors
 evaluate() {
   echo "== $1" | tee "$output/evaluation-$1.txt"
-  "$sudoku" eval --checkpoint "$network" --iterations 8,16,32,64,128 --plot "$output/evaluation-$1.svg" "${@:2}" |
+  "$sudoku" eval --checkpoint "$network" --iterations 8,16,32,64,128,256 --plot "$output/evaluation-$1.svg" "${@:2}" |
     tee -a "$output/evaluation-$1.txt"
 }
 if [ -n "$puzzles" ]; then
