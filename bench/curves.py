@@ -39,7 +39,7 @@ def script(curves, output, title):
         "set ylabel 'boards right, %'",
         "set yrange [0:102]",
         "set grid lc rgb '#dddddd'",
-        "set key bottom right",
+        "set key outside below",
     ]
     plots = []
     for k, (label, data) in enumerate(curves):

@@ -152,7 +152,7 @@ TEST(GraphLoop, ImagesMayBeAnyTensor) {
   if (!available(Device::cuda)) GTEST_SKIP() << "no CUDA device";
   const NoGrad quiet;
   const Tensor z0 = Tensor::full({2, 3}, 0.5, {.device = Device::cuda});
-  const Tensor constant = Tensor::full({2, 3}, 4, {.device = Device::cuda});
+  Tensor constant = Tensor::full({2, 3}, 4, {.device = Device::cuda});
   const FixedPointOptions options{.forward = {.loop = Loop::graph}};
   EXPECT_EQ(fixed_point([](const Tensor& z) { return z; }, z0, options).z.to_vector<float>(),
             z0.to_vector<float>());

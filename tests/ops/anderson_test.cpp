@@ -61,7 +61,7 @@ TEST(Anderson, BeginsNearTheFixedPoint) {
     if (!available(device)) continue;
     const implicit::Active all = implicit::all_of(2, device);
     const Tensor running = Tensor::zeros({2}, {DType::i32, device});
-    const auto tensor = [&](double first, double second) {
+    const auto tensor = [dtype = dtype, device = device](double first, double second) {
       return f64({first, second}, {2, 1}).to(dtype).to(device);
     };
     // |g| / |fz| is 0.75, 0.2, 0.09 in the first row and 0.21, 0.07, 0.03 in the second.
