@@ -11,6 +11,15 @@
 namespace stillpoint::optim {
 namespace {
 
+const void* address_of(const Tensor& t) {
+  const Tensor::Impl* impl = AutogradAccess::impl(t);
+  return static_cast<const char*>(impl->block.get()) + impl->offset * size_of(t.dtype());
+}
+
+constexpr int32_t kMostSteps = std::numeric_limits<int32_t>::max();
+
+}  // namespace
+
 void check_options(const AdamWOptions& o) {
   const auto is_fraction = [](double x) { return x >= 0 && x < 1; };
   check<OptionError>(is_fraction(o.beta1) && is_fraction(o.beta2),
@@ -24,15 +33,6 @@ void check_options(const AdamWOptions& o) {
                      "AdamW: average decay is {}, wanted 0 <= decay < 1",
                      o.average_decay.value_or(0));
 }
-
-const void* address_of(const Tensor& t) {
-  const Tensor::Impl* impl = AutogradAccess::impl(t);
-  return static_cast<const char*>(impl->block.get()) + impl->offset * size_of(t.dtype());
-}
-
-constexpr int32_t kMostSteps = std::numeric_limits<int32_t>::max();
-
-}  // namespace
 
 AdamW::AdamW(NamedTensors parameters, AdamWOptions options)
     : parameters_(std::move(parameters)),

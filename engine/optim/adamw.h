@@ -36,6 +36,9 @@ struct AdamWOptions {
   std::optional<double> average_decay = std::nullopt;
 };
 
+// Throws OptionError on options outside their range.
+void check_options(const AdamWOptions& options);
+
 class AdamW {
  public:
   // Parameters are leaves that require a gradient, all of one dtype and device. Throws OptionError

@@ -50,8 +50,7 @@ Muon::Muon(const NamedTensors& parameters, const std::vector<std::string>& matri
       rest_(without(parameters, matrices), without_clipping(options)) {
   check<OptionError>(momentum >= 0 && momentum < 1, "Muon: momentum is {}, wanted 0 <= mu < 1",
                      momentum);
-  check<OptionError>(options.clip_norm.value_or(1) > 0, "Muon: clip norm is {}, wanted more than 0",
-                     options.clip_norm.value_or(1));
+  check_options(options);
   for (const std::string& name : matrices) {
     const Tensor& p = parameters_.at(name);
     check<OptionError>(p.rank() == 2 && p.requires_grad(),

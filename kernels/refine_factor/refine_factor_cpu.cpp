@@ -103,7 +103,8 @@ void backward_bf16(const RefineFactorBackwardArgs<float>& args, const Bf16Kernel
                    const PackedWeights<Bf16Weight>& packed, Scratch scratch,
                    const RefineFactorParameters<float*>& d, int64_t first, int64_t last) {
   const Bf16Products products{kernel, scratch.strip};
-  std::fill(scratch.all_gradients, scratch.all_gradients + scratch.gradients_size, 0.f);
+  if (wants_parameters(d))
+    std::fill(scratch.all_gradients, scratch.all_gradients + scratch.gradients_size, 0.f);
   for (int64_t b = first; b < last; ++b)
     backward_board(args, products, packed, scratch, d, scratch.gradients, b);
   if (!wants_parameters(d)) return;

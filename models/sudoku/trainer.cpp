@@ -35,17 +35,13 @@ std::unique_ptr<Network> make_net(const TrainOptions& o, Device device) {
   return net;
 }
 
-// The weights of all layers but the read-out; tables of embeddings are none.
+// Those that Muon takes: weights of all layers but the read-out; tables of embeddings are none.
 std::vector<std::string> hidden_matrices(const NamedTensors& parameters) {
   std::vector<std::string> names;
   for (const auto& [name, p] : parameters)
     if (name.ends_with(".weight") && p.rank() == 2 && !name.starts_with("readout."))
       names.push_back(name);
   return names;
-}
-
-std::vector<std::string> orthogonal(const NamedTensors& parameters, Optimiser optimiser) {
-  return optimiser == Optimiser::muon ? hidden_matrices(parameters) : std::vector<std::string>();
 }
 
 }  // namespace
@@ -55,7 +51,9 @@ const char* name(Optimiser optimiser) { return optimiser == Optimiser::muon ? "m
 Trainer::Trainer(const TrainOptions& options, Device device)
     : options_(checked(options)),
       net_(make_net(options, device)),
-      optimiser_(net_->parameters(), orthogonal(net_->parameters(), options.optimiser),
+      optimiser_(net_->parameters(),
+                 options.optimiser == Optimiser::muon ? hidden_matrices(net_->parameters())
+                                                      : std::vector<std::string>(),
                  {.learning_rate = options.learning_rate,
                   .beta1 = 0.9,
                   .beta2 = 0.95,
