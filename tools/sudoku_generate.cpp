@@ -85,11 +85,13 @@ int run_generate(const GenerateCommand& c) {
 }  // namespace
 
 CLI::Option* add_kind(CLI::App& app, sudoku::PuzzleKind& kind) {
-  return add_choice(
-             app, "--kind", kind,
-             {{"minimal", sudoku::PuzzleKind::minimal}, {"ordinary", sudoku::PuzzleKind::ordinary}},
-             "Generated puzzles: minimal (no given to spare) or ordinary (0 to 30 givens\n"
-             "put back) [minimal]")
+  return add_choice(app, "--kind", kind,
+                    {{"minimal", sudoku::PuzzleKind::minimal},
+                     {"ordinary", sudoku::PuzzleKind::ordinary},
+                     {"hard", sudoku::PuzzleKind::hard}},
+                    "Generated puzzles: minimal (no given to spare), ordinary (0 to 30 givens put\n"
+                    "back) or hard (climbed to from minimal ones, by the guesses that a search\n"
+                    "needs; 9x9) [minimal]")
       ->type_name("KIND");
 }
 
@@ -98,6 +100,7 @@ sudoku::GeneratorOptions evaluation_puzzles(sudoku::PuzzleKind kind, sudoku::Geo
   return {.geometry = geometry,
           .seed = seed,
           .use = sudoku::PuzzleUse::evaluation,
+          .hard_share = kind == sudoku::PuzzleKind::hard ? 1.0 : 0.0,
           .minimal_share = kind == sudoku::PuzzleKind::minimal ? 1.0 : 0.0};
 }
 

@@ -49,7 +49,7 @@ sudoku::Trainer open_run(const TrainCommand& c, const fs::path& checkpoint) {
   const bool there = fs::exists(checkpoint, ignored);
   if (c.resume) {
     check<IoError>(there, "--resume: no {} to go on from", checkpoint.string());
-    sudoku::Trainer trainer = sudoku::Trainer::load(checkpoint, c.common.device, c.precision);
+    sudoku::Trainer trainer = sudoku::Trainer::load(checkpoint, c.common.device, c.changes);
     check_precision(trainer.options().net.precision);
     return trainer;
   }
@@ -83,6 +83,7 @@ class Run {
         metrics_(fs::path(c.output) / "metrics.jsonl",
                  c.resume ? JsonLines::Open::resume : JsonLines::Open::fresh, trainer_.steps()),
         seconds_before_(trainer_.seconds) {
+    name_part();
     if (!c.resume) log_run();
     const sudoku::GeneratorOptions unseen{.geometry = trainer_.options().net.geometry,
                                           .seed = trainer_.options().seed,
@@ -130,14 +131,22 @@ class Run {
 
   void log_run() {
     const sudoku::TrainOptions& o = trainer_.options();
-    nlohmann::ordered_json run{
-        {"version", build_info().version},    {"device", name(command_.common.device)},
-        {"threads", kernels::num_threads()},  {"seed", o.seed},
-        {"model", sudoku::name(o.net.model)}, {"model_options", model_options(o.net)},
-        {"box", o.net.geometry.box},          {"channels", o.net.channels},
-        {"boards", o.carry.boards},           {"window", o.carry.window},
-        {"segments", o.carry.segments},       {"minimal_share", o.carry.puzzles.minimal_share},
-        {"learning_rate", o.learning_rate},   {"precision", sudoku::name(o.net.precision)}};
+    nlohmann::ordered_json run{{"version", build_info().version},
+                               {"device", name(command_.common.device)},
+                               {"threads", kernels::num_threads()},
+                               {"seed", o.seed},
+                               {"model", sudoku::name(o.net.model)},
+                               {"model_options", model_options(o.net)},
+                               {"box", o.net.geometry.box},
+                               {"channels", o.net.channels},
+                               {"boards", o.carry.boards},
+                               {"window", o.carry.window},
+                               {"segments", o.carry.segments},
+                               {"hard_share", o.carry.puzzles.hard_share},
+                               {"minimal_share", o.carry.puzzles.minimal_share},
+                               {"optimiser", sudoku::name(o.optimiser)},
+                               {"learning_rate", o.learning_rate},
+                               {"precision", sudoku::name(o.net.precision)}};
     if (const auto& e = o.carry.equilibrium) {
       run.erase("window");
       run.update({{"solver", sudoku::name(e->solver)},
@@ -202,7 +211,7 @@ class Run {
   void save() {
     trainer_.seconds = elapsed();
     trainer_.save(checkpoint_);
-    trainer_.save_network(network_, command_line());
+    trainer_.save_network(network_);
   }
 
   // Once a step, and not for who has pressed Ctrl-C.
@@ -236,19 +245,43 @@ class Run {
     if (!command_.plot.empty()) draw_svg(command_.plot, training_charts(metrics_.path()));
   }
 
-  // What makes this network again: bit for bit if its length is in steps.
+  // What makes this network again, bit for bit if lengths are in steps, is the commands of its
+  // parts. One that goes on as before begins no part.
+  void name_part() {
+    const std::string length = command_.steps > 0 ? fmt::format(" --steps {}", command_.steps)
+                                                  : fmt::format(" --minutes {}", command_.minutes);
+    if (!command_.resume) {
+      trainer_.command = command_line() + length;
+      return;
+    }
+    const sudoku::Changes& c = command_.changes;
+    std::string changes;
+    if (c.segments) changes += fmt::format(" --segments {}", *c.segments);
+    if (c.hard_share) changes += fmt::format(" --hard-share {}", *c.hard_share);
+    if (c.minimal_share) changes += fmt::format(" --minimal-share {}", *c.minimal_share);
+    if (c.learning_rate) changes += fmt::format(" --learning-rate {}", *c.learning_rate);
+    if (c.precision) changes += fmt::format(" --precision {}", sudoku::name(*c.precision));
+    // Older checkpoints do not say how they began.
+    if (trainer_.command.empty())
+      trainer_.command = fmt::format("{} --steps {}", command_line(), trainer_.steps());
+    if (changes.empty() && trainer_.command.ends_with(length)) return;
+    trainer_.earlier += fmt::format("{} (to step {}); ", trainer_.command, trainer_.steps());
+    trainer_.command = "sudoku train --resume" + changes + length;
+  }
+
+  // Of a run from its beginning, without its length.
   std::string command_line() const {
     const sudoku::TrainOptions& o = trainer_.options();
     const sudoku::Regime regime = sudoku::regime_of(o.carry);
     return fmt::format(
-        "sudoku train --model {}{} --regime {} --box {} --channels {} --boards {}{} "
-        "--minimal-share {} --optimiser {} --learning-rate {}{} --seed {} {}",
+        "sudoku train --model {}{} --regime {} --box {} --channels {} --boards {}{}{} "
+        "--minimal-share {} --optimiser {} --learning-rate {}{} --seed {}",
         sudoku::name(o.net.model), model_options(o.net), sudoku::name(regime), o.net.geometry.box,
-        o.net.channels, o.carry.boards, regime_arguments(o.carry), o.carry.puzzles.minimal_share,
-        sudoku::name(o.optimiser), o.learning_rate,
-        o.net.precision == sudoku::Precision::bf16 ? " --precision bf16" : "", o.seed,
-        command_.steps > 0 ? fmt::format("--steps {}", command_.steps)
-                           : fmt::format("--minutes {}", command_.minutes));
+        o.net.channels, o.carry.boards, regime_arguments(o.carry),
+        o.carry.puzzles.hard_share > 0 ? fmt::format(" --hard-share {}", o.carry.puzzles.hard_share)
+                                       : "",
+        o.carry.puzzles.minimal_share, sudoku::name(o.optimiser), o.learning_rate,
+        o.net.precision == sudoku::Precision::bf16 ? " --precision bf16" : "", o.seed);
   }
 
   static std::string regime_arguments(const sudoku::CarryOptions& o) {

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
 
 #include "models/sudoku/trainer.h"
@@ -17,7 +16,7 @@ struct TrainCommand {
   double minutes = 0;
   int64_t steps = 0;
   bool resume = false;
-  std::optional<sudoku::Precision> precision;  // as given: --resume else keeps the run's own
+  sudoku::Changes changes;  // as given, for --resume
   double save_every = 60;
   int64_t validate = 64;
   std::string plot;

@@ -100,7 +100,12 @@ int run(Given& given, const CLI::App& app) {
   c.train.seed = c.train.carry.puzzles.seed = c.common.seed;
   c.train.carry.puzzles.geometry = c.train.net.geometry;
   c.train.net.precision = given.precision;
-  if (app.count("--precision") > 0) c.precision = given.precision;
+  if (app.count("--precision") > 0) c.changes.precision = given.precision;
+  if (app.count("--segments") > 0) c.changes.segments = given.segments;
+  if (app.count("--learning-rate") > 0) c.changes.learning_rate = given.learning_rate;
+  const sudoku::GeneratorOptions& puzzles = carry.puzzles;
+  if (app.count("--hard-share") > 0) c.changes.hard_share = puzzles.hard_share;
+  if (app.count("--minimal-share") > 0) c.changes.minimal_share = puzzles.minimal_share;
   check<OptionError>(
       given.precision == sudoku::Precision::f32 || c.resume || (symbol && !carry.equilibrium),
       "--precision bf16: wanted with --model symbol and --regime carry or unroll");
@@ -219,21 +224,29 @@ std::function<int()> add_train(CLI::App& app) {
       add_number(app, "--window", c->window,
                  "Refinements in a step, all differentiated through [16]")
           ->default_str(""),
-      add_number(app, "--segments", c->segments, "carry: steps after which a board is replaced [4]")
-          ->default_str(""),
-      app.add_option("--minimal-share", o.train.carry.puzzles.minimal_share,
-                     "Share of minimal puzzles; the others have 0 to 30 givens more")
-          ->check(CLI::Range(0.0, 1.0))
-          ->capture_default_str(),
       add_choice<sudoku::Optimiser>(
           app, "--optimiser", o.train.optimiser,
           {{"muon", sudoku::Optimiser::muon}, {"adamw", sudoku::Optimiser::adamw}},
           "Of the matrices between hidden layers: muon (orthogonal steps) or adamw, which all\n"
           "other parameters take [symbol: muon, but equilibrium and others: adamw]"),
-      app.add_option("--learning-rate", c->learning_rate,
-                     "At its highest [muon: 0.003, adamw: 0.001, but symbol: 0.002]")
-          ->check(CLI::PositiveNumber),
   };
+  // These can change when a run is taken up again; the learning rate then rises anew from 0.
+  app.add_option(
+         "--learning-rate", c->learning_rate,
+         "At its highest. Also with --resume [muon: 0.003, adamw: 0.001, but symbol: 0.002]")
+      ->check(CLI::PositiveNumber);
+  add_number(app, "--segments", c->segments,
+             "carry: steps after which a board is replaced. Also with --resume [4]")
+      ->default_str("");
+  app.add_option("--hard-share", o.train.carry.puzzles.hard_share,
+                 "Share of hard puzzles, climbed to from minimal ones. Also with --resume")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  app.add_option("--minimal-share", o.train.carry.puzzles.minimal_share,
+                 "Share of minimal puzzles among the others; the rest has 0 to 30 givens more.\n"
+                 "Also with --resume")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
   add_choice<sudoku::Precision>(
       app, "--precision", c->precision,
       {{"f32", sudoku::Precision::f32}, {"bf16", sudoku::Precision::bf16}},

@@ -89,17 +89,22 @@ CarryPool::CarryPool(const CarryOptions& options) : options_(options) {
 
 // Puts the generator's next puzzles into the slots.
 void CarryPool::draw(const std::vector<int64_t>& slots) {
-  const auto count = static_cast<int64_t>(slots.size());
-  const auto puzzles = generate(options_.puzzles, state_.next_puzzle, count);
-  for (size_t k = 0; k < slots.size(); ++k) {
-    const auto slot = static_cast<size_t>(slots[k]);
-    givens_[slot] = puzzles[k].givens;
-    solutions_[slot] = puzzles[k].solution;
-    state_.puzzles[slot] = state_.next_puzzle + static_cast<int64_t>(k);
+  constexpr int64_t kAhead = 128;
+  const int64_t missing = std::ssize(slots) - std::ssize(ahead_);
+  if (missing > 0) {
+    const int64_t count = options_.puzzles.hard_share > 0 ? std::max(missing, kAhead) : missing;
+    const auto more = generate(options_.puzzles, state_.next_puzzle + std::ssize(ahead_), count);
+    ahead_.insert(ahead_.end(), more.begin(), more.end());
+  }
+  for (const int64_t k : slots) {
+    const auto slot = static_cast<size_t>(k);
+    givens_[slot] = ahead_.front().givens;
+    solutions_[slot] = ahead_.front().solution;
+    ahead_.pop_front();
+    state_.puzzles[slot] = state_.next_puzzle++;
     state_.ages[slot] = 0;
     state_.fresh[slot] = 1;
   }
-  state_.next_puzzle += count;
 }
 
 // The carried states, where a board is fresh the start of the network, which learns from it.
@@ -195,6 +200,7 @@ void CarryPool::restore(State state, const Network& net) {
                        "carry: puzzle number {}; wanted 0 to {}", puzzle, state.next_puzzle - 1);
   }
   state_ = std::move(state);
+  ahead_.clear();
   for (size_t slot = 0; slot < boards; ++slot) {
     const GeneratedPuzzle puzzle = generate(options_.puzzles, state_.puzzles[slot]);
     givens_[slot] = puzzle.givens;

@@ -14,6 +14,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <span>
 #include <vector>
@@ -84,6 +85,7 @@ class CarryPool {
   CarryOptions options_;
   State state_;
   std::vector<Board> givens_, solutions_;  // [boards]
+  std::deque<GeneratedPuzzle> ahead_;      // from next_puzzle on: hard ones are made in climbs
 };
 
 }  // namespace stillpoint::sudoku

@@ -60,6 +60,7 @@ Json to_json(const TrainOptions& o) {
           {"optimiser", name(o.optimiser)},
           {"learning_rate", o.learning_rate},
           {"warmup", o.warmup},
+          {"first_step", o.first_step},
           {"weight_decay", o.weight_decay},
           {"clip_norm", o.clip_norm},
           {"average_decay", o.average_decay},
@@ -71,6 +72,7 @@ Json to_json(const TrainOptions& o) {
           {"equilibrium", e ? to_json(*e) : Json()},
           {"precision", name(o.net.precision)},
           {"puzzle_seed", o.carry.puzzles.seed},
+          {"hard_share", o.carry.puzzles.hard_share},
           {"minimal_share", o.carry.puzzles.minimal_share},
           {"most_extra", o.carry.puzzles.most_extra}};
 }
@@ -161,6 +163,7 @@ TrainOptions train_options(const Json& json, const NetworkOptions& net) {
                       {Optimiser::adamw, Optimiser::muon});
   json.at("learning_rate").get_to(o.learning_rate);
   json.at("warmup").get_to(o.warmup);
+  o.first_step = json.value("first_step", int64_t{0});
   json.at("weight_decay").get_to(o.weight_decay);
   json.at("clip_norm").get_to(o.clip_norm);
   json.at("average_decay").get_to(o.average_decay);
@@ -169,13 +172,14 @@ TrainOptions train_options(const Json& json, const NetworkOptions& net) {
   json.at("window").get_to(o.carry.window);
   json.at("segments").get_to(o.carry.segments);
   json.at("leave").get_to(o.carry.leave);
-  // Older checkpoints do not have it.
+  // Older checkpoints do not have what is read with a default.
   const Json e = json.value("equilibrium", Json());
   if (!e.is_null()) o.carry.equilibrium = equilibrium_options(e);
   o.net.precision =
       named(json.value("precision", Json("f32")), "precision", {Precision::f32, Precision::bf16});
   o.carry.puzzles.geometry = net.geometry;
   json.at("puzzle_seed").get_to(o.carry.puzzles.seed);
+  o.carry.puzzles.hard_share = json.value("hard_share", 0.0);
   json.at("minimal_share").get_to(o.carry.puzzles.minimal_share);
   json.at("most_extra").get_to(o.carry.puzzles.most_extra);
   return o;
@@ -195,6 +199,18 @@ CarryPool::State pool_state(const io::Safetensors& file, int64_t boards, Device 
   const auto states = file.tensors.find("pool.states");
   if (states != file.tensors.end()) s.states = states->second.to(device);
   return s;
+}
+
+void apply(const Changes& changes, TrainOptions& options, CarryPool::State& pool) {
+  options.net.precision = changes.precision.value_or(options.net.precision);
+  options.learning_rate = changes.learning_rate.value_or(options.learning_rate);
+  options.carry.segments = changes.segments.value_or(options.carry.segments);
+  GeneratorOptions& puzzles = options.carry.puzzles;
+  const GeneratorOptions before = puzzles;
+  puzzles.hard_share = changes.hard_share.value_or(puzzles.hard_share);
+  puzzles.minimal_share = changes.minimal_share.value_or(puzzles.minimal_share);
+  if (before.hard_share != puzzles.hard_share || before.minimal_share != puzzles.minimal_share)
+    std::fill(pool.fresh.begin(), pool.fresh.end(), 1);
 }
 
 io::Safetensors open(const Path& path) {
@@ -240,6 +256,8 @@ void Trainer::save(const Path& checkpoint) const {
   if (pool_.state().states.defined()) all.emplace("pool.states", pool_.state().states);
   Json train = to_json(options_);
   train["seconds"] = seconds;
+  train["earlier"] = earlier;
+  train["command"] = command;
   io::save_safetensors(checkpoint, all,
                        {{"format", kFormat},
                         {"net", to_json(options_.net).dump()},
@@ -247,31 +265,34 @@ void Trainer::save(const Path& checkpoint) const {
                         {"pool", to_json(pool_.state()).dump()}});
 }
 
-Trainer Trainer::load(const Path& checkpoint, Device device, std::optional<Precision> precision) {
+Trainer Trainer::load(const Path& checkpoint, Device device, const Changes& changes) {
   return reading(checkpoint, [&] {
     const io::Safetensors file = open(checkpoint);
     const Json train = Json::parse(text(file, "train"));
     TrainOptions options = train_options(train, net_options(file));
-    options.net.precision = precision.value_or(options.net.precision);
     CarryPool::State pool = pool_state(file, options.carry.boards, device);
+    apply(changes, options, pool);
     Trainer trainer(options, device);
     assign_tensors(trainer.net_->parameters(), without_prefix(file.tensors, kModel));
     trainer.optimiser_.load_state(file.tensors);
+    if (changes.any()) trainer.options_.first_step = trainer.steps();
     check<FormatError>(trainer.steps() == 0 || pool.states.defined(),
                        "{} steps, but no carried states", trainer.steps());
     trainer.pool_.restore(std::move(pool), *trainer.net_);
     train.at("seconds").get_to(trainer.seconds);
+    trainer.earlier = train.value("earlier", "");
+    trainer.command = train.value("command", "");
     return trainer;
   });
 }
 
-void Trainer::save_network(const Path& file, const std::string& command) const {
+void Trainer::save_network(const Path& file) const {
   const NamedTensors averages = optimiser_.averages();
   NamedTensors weights;
   for (const auto& [name, tensor] : averages.empty() ? optimiser_.parameters() : averages) {
     weights.emplace(kModel + name, tensor);
   }
-  const Json made{{"command", command},
+  const Json made{{"command", earlier + command},
                   {"version", build_info().version},
                   {"steps", steps()},
                   {"boards", boards()},

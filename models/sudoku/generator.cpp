@@ -1,7 +1,10 @@
 #include "models/sudoku/generator.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
+#include <optional>
+#include <utility>
 
 #include "engine/error.h"
 #include "engine/random.h"
@@ -56,21 +59,23 @@ bool spare(const Board& givens, int cell) {
   return report.solutions == 0 && report.complete;
 }
 
-Board minimal_puzzle(const Board& solution, Philox& random) {
-  Board givens = solution;
-  for (const int cell : shuffled(solution.geometry.cells(), 0, random)) {
-    if (spare(givens, cell)) givens[cell] = 0;
+// Takes givens away, in this order of cells, while the solution stays the only one.
+void minimise(Board& givens, const std::vector<int>& cells) {
+  for (const int cell : cells) {
+    if (givens[cell] != 0 && spare(givens, cell)) givens[cell] = 0;
   }
-  return givens;
 }
 
-void put_back(Board& givens, const Board& solution, int count, Philox& random) {
+// The cells of the givens put back.
+std::vector<int> put_back(Board& givens, const Board& solution, int count, Philox& random) {
+  std::vector<int> cells;
   for (const int cell : shuffled(solution.geometry.cells(), 0, random)) {
-    if (count == 0) return;
+    if (std::ssize(cells) == count) break;
     if (givens[cell] != 0) continue;
     givens[cell] = solution[cell];
-    --count;
+    cells.push_back(cell);
   }
+  return cells;
 }
 
 void check_options(const GeneratorOptions& options, int64_t index) {
@@ -79,6 +84,10 @@ void check_options(const GeneratorOptions& options, int64_t index) {
                     kMinBox, kMaxBox);
   check<OptionError>(options.minimal_share >= 0 && options.minimal_share <= 1,
                      "generate: minimal_share {}; wanted 0 to 1", options.minimal_share);
+  check<OptionError>(options.hard_share >= 0 && options.hard_share <= 1,
+                     "generate: hard_share {}; wanted 0 to 1", options.hard_share);
+  check<OptionError>(options.hard_share == 0 || box == 3,
+                     "generate: hard puzzles of box size {}; wanted 3", box);
   check<OptionError>(index >= 0, "generate: puzzle number {}; wanted 0 or more", index);
   check<OptionError>(options.most_extra >= 0 && options.most_extra <= kMaxCells,
                      "generate: most_extra {}; wanted 0 to {}", options.most_extra, kMaxCells);
@@ -91,10 +100,15 @@ bool meant_for(PuzzleUse use, const Board& givens) {
   return (word % 4 == 0) == (use == PuzzleUse::evaluation);
 }
 
-GeneratedPuzzle draw(const GeneratorOptions& options, Philox& random) {
+GeneratedPuzzle minimal_puzzle(Geometry geometry, Philox& random) {
   GeneratedPuzzle puzzle;
-  puzzle.solution = solved_grid(options.geometry, random);
-  puzzle.givens = minimal_puzzle(puzzle.solution, random);
+  puzzle.solution = puzzle.givens = solved_grid(geometry, random);
+  minimise(puzzle.givens, shuffled(geometry.cells(), 0, random));
+  return puzzle;
+}
+
+GeneratedPuzzle draw(const GeneratorOptions& options, Philox& random) {
+  GeneratedPuzzle puzzle = minimal_puzzle(options.geometry, random);
   if (random.uniform() >= options.minimal_share) {
     puzzle.kind = PuzzleKind::ordinary;
     const auto extra = random.below(static_cast<uint32_t>(options.most_extra + 1));
@@ -103,25 +117,103 @@ GeneratedPuzzle draw(const GeneratorOptions& options, Philox& random) {
   return puzzle;
 }
 
-}  // namespace
+uint64_t first_stream(PuzzleUse use) { return use == PuzzleUse::training ? 0 : uint64_t{1} << 63; }
 
-GeneratedPuzzle generate(const GeneratorOptions& options, int64_t index) {
-  check_options(options, index);
-  const uint64_t half = options.use == PuzzleUse::training ? 0 : uint64_t{1} << 63;
-  Philox random(options.seed, half + static_cast<uint64_t>(index));
+class Climb {
+ public:
+  static constexpr int64_t kPuzzles = 16;
+
+  Climb(const GeneratorOptions& options, int64_t number)
+      : random_(options.seed, first_stream(options.use) + kStreams + static_cast<uint64_t>(number)),
+        puzzle_(minimal_puzzle(options.geometry, random_)),
+        guesses_(solve(puzzle_.givens).nodes) {
+    puzzle_.kind = PuzzleKind::hard;
+  }
+
+  // Puzzle number k, which must not lie before the last one asked for.
+  const GeneratedPuzzle& reach(int64_t k) {
+    for (; moves_ < kMoves * (k + 1); ++moves_) move();
+    return puzzle_;
+  }
+
+ private:
+  static constexpr uint64_t kStreams = uint64_t{1} << 61;  // far from those of the other puzzles
+  static constexpr int64_t kMoves = 50;                    // from puzzle to puzzle
+
+  void move() {
+    Board other = puzzle_.givens;
+    const int count = 1 + static_cast<int>(random_.below(3));
+    const std::vector<int> added = put_back(other, puzzle_.solution, count, random_);
+    std::vector<int> cells = shuffled(other.geometry.cells(), 0, random_);
+    // The new givens last, or they would often be the first to go.
+    std::stable_partition(cells.begin(), cells.end(), [&](int cell) {
+      return std::find(added.begin(), added.end(), cell) == added.end();
+    });
+    minimise(other, cells);
+    const int64_t guesses = solve(other).nodes;
+    if (guesses < guesses_) return;
+    puzzle_.givens = other;
+    guesses_ = guesses;
+  }
+
+  Philox random_;
+  GeneratedPuzzle puzzle_;
+  int64_t guesses_, moves_ = 0;
+};
+
+// How many of the puzzles before this one are hard.
+int64_t hard_before(const GeneratorOptions& options, int64_t index) {
+  return static_cast<int64_t>(std::floor(options.hard_share * static_cast<double>(index)));
+}
+
+bool is_hard(const GeneratorOptions& options, int64_t index) {
+  return hard_before(options, index + 1) > hard_before(options, index);
+}
+
+GeneratedPuzzle easier(const GeneratorOptions& options, int64_t index) {
+  Philox random(options.seed, first_stream(options.use) + static_cast<uint64_t>(index));
   GeneratedPuzzle puzzle = draw(options, random);
   while (!meant_for(options.use, puzzle.givens)) puzzle = draw(options, random);
   return puzzle;
+}
+
+}  // namespace
+
+GeneratedPuzzle generate(const GeneratorOptions& options, int64_t index) {
+  return generate(options, index, 1).front();
 }
 
 std::vector<GeneratedPuzzle> generate(const GeneratorOptions& options, int64_t begin,
                                       int64_t count) {
   check_options(options, begin);
   check<OptionError>(count >= 0, "generate: {} puzzles; wanted 0 or more", count);
+  // What one thread makes: a puzzle, or all that are wanted of a climb.
+  std::vector<std::vector<int64_t>> tasks;
+  int64_t last_climb = -1;
+  size_t task_of_climb = 0;
+  for (int64_t index = begin; index < begin + count; ++index) {
+    if (is_hard(options, index)) {
+      const int64_t climb = hard_before(options, index) / Climb::kPuzzles;
+      if (climb == std::exchange(last_climb, climb)) {
+        tasks[task_of_climb].push_back(index);
+        continue;
+      }
+      task_of_climb = tasks.size();
+    }
+    tasks.push_back({index});
+  }
   std::vector<GeneratedPuzzle> puzzles(static_cast<size_t>(count));
-  kernels::parallel_for(count, 1, [&](int64_t first, int64_t last) {
-    for (int64_t i = first; i < last; ++i) {
-      puzzles[static_cast<size_t>(i)] = generate(options, begin + i);
+  kernels::parallel_for(std::ssize(tasks), 1, [&](int64_t first, int64_t last) {
+    for (int64_t t = first; t < last; ++t) {
+      const std::vector<int64_t>& task = tasks[static_cast<size_t>(t)];
+      const int64_t hard = hard_before(options, task.front());
+      std::optional<Climb> climb;
+      if (is_hard(options, task.front())) climb.emplace(options, hard / Climb::kPuzzles);
+      for (const int64_t index : task) {
+        puzzles[static_cast<size_t>(index - begin)] =
+            climb ? climb->reach(hard_before(options, index) % Climb::kPuzzles)
+                  : easier(options, index);
+      }
     }
   });
   return puzzles;

@@ -46,6 +46,10 @@ std::vector<std::string> hidden_matrices(const NamedTensors& parameters) {
 
 }  // namespace
 
+bool Changes::any() const {
+  return precision || hard_share || minimal_share || segments || learning_rate;
+}
+
 const char* name(Optimiser optimiser) { return optimiser == Optimiser::muon ? "muon" : "adamw"; }
 
 Trainer::Trainer(const TrainOptions& options, Device device)
@@ -68,7 +72,8 @@ TrainReport Trainer::step(double progress) {
                report.carry.loss);
   const double warm = options_.warmup == 0
                           ? 1.0
-                          : static_cast<double>(steps() + 1) / static_cast<double>(options_.warmup);
+                          : static_cast<double>(steps() + 1 - options_.first_step) /
+                                static_cast<double>(options_.warmup);
   const double fall = 0.5 * (1 + std::cos(std::numbers::pi * std::clamp(progress, 0.0, 1.0)));
   report.learning_rate = options_.learning_rate * std::min(1.0, warm) * fall;
   optimiser_.set_learning_rate(report.learning_rate);

@@ -24,7 +24,8 @@ struct TrainOptions {
   uint64_t seed = 1;        // of the weights; carry.puzzles has its own
   Optimiser optimiser = Optimiser::adamw;
   double learning_rate = 2e-3;  // at its highest
-  int64_t warmup = 100;         // steps in which it rises to that
+  int64_t warmup = 100;         // steps in which it rises to that, from first_step on
+  int64_t first_step = 0;       // since which all this holds: a run may be taken up with changes
   double weight_decay = 0.01;
   double clip_norm = 1;          // largest norm of the whole gradient
   double average_decay = 0.999;  // of the averaged weights, which evaluation uses
@@ -34,6 +35,16 @@ struct TrainReport {
   CarryReport carry;
   double gradient_norm = 0;  // before clipping
   double learning_rate = 0;
+};
+
+// What a run that is taken up again may do otherwise from there on.
+struct Changes {
+  std::optional<Precision> precision = {};
+  std::optional<double> hard_share = {}, minimal_share = {};  // of the puzzles
+  std::optional<int> segments = {};
+  std::optional<double> learning_rate = {};
+
+  bool any() const;
 };
 
 class Trainer {
@@ -52,17 +63,19 @@ class Trainer {
   int64_t steps() const { return optimiser_.steps(); }
   int64_t boards() const { return pool_.state().next_puzzle; }  // drawn so far
 
-  // A saved run makes, bit for bit, the steps that it would have made. `seconds` is the time it
-  // took so far, for the caller to keep. `precision` takes it up in another one than it was saved
-  // in. Throws IoError, FormatError; OptionError if the network has no such precision.
+  // A saved run makes, bit for bit, the steps that it would have made, if nothing is changed. Other
+  // shares of the puzzles put other boards in the pool, which begin at the network's start. Throws
+  // IoError, FormatError; OptionError if the network or the regime cannot take the changes.
   void save(const std::filesystem::path& checkpoint) const;
   static Trainer load(const std::filesystem::path& checkpoint, Device device = Device::cpu,
-                      std::optional<Precision> precision = {});
+                      const Changes& changes = {});
+  // For the caller to keep: the time the run took so far, the commands of its earlier parts and
+  // that of the present one.
   double seconds = 0;
+  std::string earlier, command;
 
-  // The averaged weights alone: all that solving needs, in a small file. `command` is to say how
-  // they were made.
-  void save_network(const std::filesystem::path& file, const std::string& command) const;
+  // The averaged weights alone: all that solving needs, in a small file, with the commands.
+  void save_network(const std::filesystem::path& file) const;
 
  private:
   TrainOptions options_;

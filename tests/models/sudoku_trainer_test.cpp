@@ -123,7 +123,7 @@ TEST_F(TrainerFile, RunsGoOnInAnotherPrecision) {
   Trainer f32(options);
   for (int k = 0; k < 3; ++k) f32.step(0);
   f32.save(path_);
-  Trainer bf16 = Trainer::load(path_, Device::cpu, Precision::bf16);
+  Trainer bf16 = Trainer::load(path_, Device::cpu, {.precision = Precision::bf16});
   EXPECT_EQ(bf16.options().net.precision, Precision::bf16);
   const double a = f32.step(0).gradient_norm, b = bf16.step(0).gradient_norm;
   EXPECT_NE(a, b);
@@ -133,6 +133,43 @@ TEST_F(TrainerFile, RunsGoOnInAnotherPrecision) {
   // Runs that were saved before there was a choice are in f32.
   forge("train", "\"precision\":\"bf16\",", "");
   EXPECT_EQ(Trainer::load(path_).options().net.precision, Precision::f32);
+}
+
+TEST_F(TrainerFile, RunsGoOnWithOtherPuzzlesRatesAndSegments) {
+  TrainOptions options = options4();
+  options.net.geometry = options.carry.puzzles.geometry = {3};
+  options.warmup = 2;
+  Trainer before(options);
+  for (int k = 0; k < 3; ++k) before.step(0);
+  before.earlier = "first; ";
+  before.command = "second";
+  before.save(path_);
+  Trainer after = Trainer::load(
+      path_, Device::cpu,
+      {.hard_share = 0.5, .minimal_share = 0.25, .segments = 7, .learning_rate = 0.5});
+  EXPECT_EQ(after.earlier, "first; ");
+  EXPECT_EQ(after.command, "second");
+  EXPECT_EQ(after.options().carry.segments, 7);
+  EXPECT_EQ(after.options().carry.puzzles.hard_share, 0.5);
+  EXPECT_EQ(after.options().carry.puzzles.minimal_share, 0.25);
+  // The learning rate rises anew.
+  EXPECT_EQ(after.step(0).learning_rate, 0.25);
+  after.save(path_);
+  Trainer resumed = Trainer::load(path_);
+  for (int k = 0; k < 3; ++k) {
+    const TrainReport a = after.step(0), b = resumed.step(0);
+    EXPECT_EQ(a.learning_rate, 0.5);
+    EXPECT_EQ(b.learning_rate, 0.5);
+    EXPECT_EQ(a.carry.loss, b.carry.loss);
+    EXPECT_EQ(a.gradient_norm, b.gradient_norm);
+  }
+  EXPECT_THROW(Trainer::load(path_, Device::cpu, {.minimal_share = 2}), Error);
+  EXPECT_THROW(Trainer::load(path_, Device::cpu, {.learning_rate = -1}), Error);
+  // Runs that were saved before there were hard puzzles.
+  before.save(path_);
+  forge("train", "\"hard_share\":0.0,", "");
+  forge("train", "\"first_step\":0,", "");
+  EXPECT_EQ(Trainer::load(path_).options().carry.puzzles.hard_share, 0);
 }
 
 TEST(Trainer, Bf16IsForSymbolNetInWindows) {
@@ -167,10 +204,12 @@ TEST_F(TrainerFile, ANetworkAloneIsTheOneOfTheCheckpoint) {
   trainer.save(path_);
   const auto whole = load_network(path_);
   const auto size = fs::file_size(path_);
-  trainer.save_network(path_, "how it was made");
+  trainer.earlier = "how it began; ";
+  trainer.command = "how it was made";
+  trainer.save_network(path_);
   EXPECT_LT(fs::file_size(path_), size / 3);
   const auto file = io::load_safetensors(path_);
-  EXPECT_NE(file.metadata.at("made").find("how it was made"), std::string::npos);
+  EXPECT_NE(file.metadata.at("made").find("how it began; how it was made"), std::string::npos);
   const auto alone = load_network(path_);
   for (const auto& [name, tensor] : alone->parameters()) {
     EXPECT_EQ(tensor.to_vector<float>(), whole->parameters().at(name).to_vector<float>()) << name;

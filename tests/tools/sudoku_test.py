@@ -49,6 +49,13 @@ class Program(unittest.TestCase):
         self.assertEqual(result.stdout, "")
 
 
+    @staticmethod
+    def metadata(path):
+        """Of a safetensors file: after eight bytes of its length, a JSON header."""
+        data = path.read_bytes()
+        return json.loads(data[8:8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+
+
 class Sudoku(Program):
     def test_help_teaches(self):
         for command in "generate", "train", "eval", "solve":
@@ -134,6 +141,23 @@ class Sudoku(Program):
         self.fails("AMX-BF16", *again, "--steps", 5, **without)
         self.works(*again, "--steps", 5, "--precision", "f32", **without)
         self.assertIn(b'"precision":"f32"', self.checkpoint.read_bytes().replace(b"\\", b""))
+
+    def test_goes_on_with_other_puzzles(self):
+        output, again = self.folder / "raised", ["train", "--resume", "--validate", 0]
+        again += ["--output", output]
+        made = lambda: json.loads(self.metadata(output / "network.safetensors")["made"])["command"]
+        self.works("train", "--channels", 8, "--boards", 2, "--steps", 2, "--validate", 0, "--output", output)
+        first = made()
+        self.assertRegex(first, "^sudoku train --model symbol .* --seed 1 --steps 2$")
+        self.works(*again, "--steps", 3)
+        self.assertEqual(made(), f"{first} (to step 2); sudoku train --resume --steps 3")
+        changes = "--segments 7 --hard-share 0.5 --minimal-share 0.25 --learning-rate 0.001"
+        self.works(*again, "--steps", 4, *changes.split())
+        parts = f"{first} (to step 2); sudoku train --resume --steps 3 (to step 3); sudoku train --resume {changes} --steps 4"
+        self.assertEqual(made(), parts)
+        self.works(*again, "--steps", 4)  # nothing is left to do, and nothing to be told
+        self.assertEqual(made(), parts)
+        self.fails("hard puzzles of box size 2", *self.small, "--hard-share", 0.5, "--steps", 3)
 
     def test_trains_equilibria(self):
         train = [*self.anywhere, "--regime", "equilibrium", "--steps", 10]
@@ -306,7 +330,7 @@ class Sudoku(Program):
         self.fails("'0'; wanted a whole number from 1", "generate", "--count", 0)
 
     def test_generate_says_what_is_wrong(self):
-        self.fails("'hard'; wanted minimal or ordinary", "generate", "--kind", "hard")
+        self.fails("'easy'; wanted hard or minimal or ordinary", "generate", "--kind", "easy")
         self.fails("--output", "generate", "--json")
         self.fails("made on the CPU", "generate", "--device", "cuda")
         self.fails("not a file", "generate", "--output", self.folder)
