@@ -261,9 +261,6 @@ class Run {
     if (c.minimal_share) changes += fmt::format(" --minimal-share {}", *c.minimal_share);
     if (c.learning_rate) changes += fmt::format(" --learning-rate {}", *c.learning_rate);
     if (c.precision) changes += fmt::format(" --precision {}", sudoku::name(*c.precision));
-    // Older checkpoints do not say how they began.
-    if (trainer_.command.empty())
-      trainer_.command = fmt::format("{} --steps {}", command_line(), trainer_.steps());
     if (changes.empty() && trainer_.command.ends_with(length)) return;
     trainer_.earlier += fmt::format("{} (to step {}); ", trainer_.command, trainer_.steps());
     trainer_.command = "sudoku train --resume" + changes + length;
