@@ -4,12 +4,14 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 
 #include "engine/optim/muon.h"
 #include "models/sudoku/carry.h"
+#include "models/sudoku/guard.h"
 #include "models/sudoku/network.h"
 
 namespace stillpoint::sudoku {
@@ -34,6 +36,7 @@ struct TrainReport {
   CarryReport carry;
   double gradient_norm = 0;  // before clipping
   double learning_rate = 0;
+  std::optional<Guard::State> guard = {};  // behind the step, if there is one
 };
 
 class Trainer {
@@ -53,11 +56,13 @@ class Trainer {
   int64_t boards() const { return pool_.state().next_puzzle; }  // drawn so far
 
   // A saved run makes, bit for bit, the steps that it would have made. `seconds` is the time it
-  // took so far, for the caller to keep. `precision` takes it up in another one than it was saved
-  // in. Throws IoError, FormatError; OptionError if the network has no such precision.
+  // took so far, for the caller to keep. `change` may have it go on with other options: another
+  // precision, or in the regime equilibrium another way to the fixed points and their gradients.
+  // Throws IoError, and FormatError also for options that contradict each other.
+  using Change = std::function<void(TrainOptions&)>;
   void save(const std::filesystem::path& checkpoint) const;
   static Trainer load(const std::filesystem::path& checkpoint, Device device = Device::cpu,
-                      std::optional<Precision> precision = {});
+                      const Change& change = {});
   double seconds = 0;
 
   // The averaged weights alone: all that solving needs, in a small file. `command` is to say how
@@ -65,10 +70,14 @@ class Trainer {
   void save_network(const std::filesystem::path& file, const std::string& command) const;
 
  private:
+  void watch();
+  void clip_matrices() const;
+
   TrainOptions options_;
   std::unique_ptr<Network> net_;
   optim::Muon optimiser_;
   CarryPool pool_;
+  std::optional<Guard> guard_;
 };
 
 // The network of a checkpoint, in float32, with the averaged weights if there are any, or of a file

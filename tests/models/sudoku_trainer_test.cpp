@@ -123,7 +123,8 @@ TEST_F(TrainerFile, RunsGoOnInAnotherPrecision) {
   Trainer f32(options);
   for (int k = 0; k < 3; ++k) f32.step(0);
   f32.save(path_);
-  Trainer bf16 = Trainer::load(path_, Device::cpu, Precision::bf16);
+  Trainer bf16 =
+      Trainer::load(path_, Device::cpu, [](TrainOptions& o) { o.net.precision = Precision::bf16; });
   EXPECT_EQ(bf16.options().net.precision, Precision::bf16);
   const double a = f32.step(0).gradient_norm, b = bf16.step(0).gradient_norm;
   EXPECT_NE(a, b);
