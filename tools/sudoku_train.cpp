@@ -49,7 +49,7 @@ sudoku::Trainer open_run(const TrainCommand& c, const fs::path& checkpoint) {
   const bool there = fs::exists(checkpoint, ignored);
   if (c.resume) {
     check<IoError>(there, "--resume: no {} to go on from", checkpoint.string());
-    sudoku::Trainer trainer = sudoku::Trainer::load(checkpoint, c.common.device, c.changes);
+    sudoku::Trainer trainer = sudoku::Trainer::load(checkpoint, c.common.device, c.change);
     check_precision(trainer.options().net.precision);
     return trainer;
   }
@@ -60,17 +60,6 @@ sudoku::Trainer open_run(const TrainCommand& c, const fs::path& checkpoint) {
   fs::create_directories(c.output, error);
   check<IoError>(!error, "--output {}: {}", c.output, error.message());
   return sudoku::Trainer(c.train, c.common.device);
-}
-
-// What a model has of its own.
-std::string model_options(const sudoku::NetworkOptions& o) {
-  if (o.model == sudoku::Model::symbol) return "";
-  if (o.model == sudoku::Model::refine) return fmt::format(" --graph {}", sudoku::name(o.wiring));
-  const sudoku::LearnedGraphOptions& l = o.learned;
-  return fmt::format(
-      " --neighbours {} --width {} --law {} --baseline {} --draws {} --entropy {} --discount {}",
-      l.neighbours, l.width, sudoku::name(l.law), sudoku::name(l.baseline), l.draws, l.entropy,
-      l.discount);
 }
 
 class Run {
@@ -84,7 +73,8 @@ class Run {
                  c.resume ? JsonLines::Open::resume : JsonLines::Open::fresh, trainer_.steps()),
         seconds_before_(trainer_.seconds) {
     name_part();
-    if (!c.resume) log_run();
+    if (!c.resume || c.change)
+      metrics_.write({{"run", run_record(trainer_.options(), c.common.device)}});
     const sudoku::GeneratorOptions unseen{.geometry = trainer_.options().net.geometry,
                                           .seed = trainer_.options().seed,
                                           .use = sudoku::PuzzleUse::evaluation};
@@ -97,11 +87,11 @@ class Run {
     note_interrupts();
     double saved = elapsed();
     const int64_t first = trainer_.steps();
-    while (progress() < 1 && !interrupted()) {
+    while (progress() < 1 && !interrupted() && !at_stop()) {
       const sudoku::TrainReport report = trainer_.step(progress());
-      if (trainer_.steps() % 10 == 0) log_step(report);
+      if (trainer_.steps() % 10 == 0) metrics_.write(step_record(trainer_, elapsed(), report));
       console_.show([&] { return status(report, first); });
-      if (elapsed() - saved >= command_.save_every) {
+      if (time_to_save(saved)) {
         save();
         validate();
         log_radii();
@@ -129,55 +119,26 @@ class Run {
     return elapsed() / (60 * command_.minutes);
   }
 
-  void log_run() {
-    const sudoku::TrainOptions& o = trainer_.options();
-    nlohmann::ordered_json run{{"version", build_info().version},
-                               {"device", name(command_.common.device)},
-                               {"threads", kernels::num_threads()},
-                               {"seed", o.seed},
-                               {"model", sudoku::name(o.net.model)},
-                               {"model_options", model_options(o.net)},
-                               {"box", o.net.geometry.box},
-                               {"channels", o.net.channels},
-                               {"boards", o.carry.boards},
-                               {"window", o.carry.window},
-                               {"segments", o.carry.segments},
-                               {"hard_share", o.carry.puzzles.hard_share},
-                               {"minimal_share", o.carry.puzzles.minimal_share},
-                               {"optimiser", sudoku::name(o.optimiser)},
-                               {"learning_rate", o.learning_rate},
-                               {"precision", sudoku::name(o.net.precision)}};
-    if (const auto& e = o.carry.equilibrium) {
-      run.erase("window");
-      run.update({{"solver", sudoku::name(e->solver)},
-                  {"adjoint", sudoku::name(e->adjoint)},
-                  {"tolerance", e->tolerance},
-                  {"iterations", e->iterations},
-                  {"adjoint_iterations", e->adjoint_iterations},
-                  {"jacobian_penalty", e->jacobian_penalty}});
+  // What makes this network again, bit for bit if lengths are in steps, is the commands of its
+  // parts. One that goes on as before begins no part.
+  void name_part() {
+    std::string length = command_.steps > 0 ? fmt::format(" --steps {}", command_.steps)
+                                            : fmt::format(" --minutes {}", command_.minutes);
+    if (command_.until > 0) length += fmt::format(" --until {}", command_.until);
+    if (!command_.resume) {
+      trainer_.command = command_line(trainer_.options()) + length;
+      return;
     }
-    metrics_.write({{"run", run}});
+    if (command_.changes.empty() && trainer_.command.ends_with(length)) return;
+    trainer_.earlier += fmt::format("{} (to step {}); ", trainer_.command, trainer_.steps());
+    trainer_.command = "sudoku train --resume" + command_.changes + length;
   }
 
-  void log_step(const sudoku::TrainReport& r) {
-    const auto boards = static_cast<double>(trainer_.options().carry.boards);
-    nlohmann::ordered_json line{{"step", trainer_.steps()},
-                                {"seconds", elapsed()},
-                                {"loss", r.carry.loss},
-                                {"solved", static_cast<double>(r.carry.solved) / boards},
-                                {"gradient_norm", r.gradient_norm},
-                                {"learning_rate", r.learning_rate},
-                                {"boards", trainer_.boards()}};
-    if (trainer_.options().carry.equilibrium) {
-      const sudoku::EquilibriumReport& e = r.carry.equilibrium;
-      line.update({{"iterations", e.iterations},
-                   {"unconverged", e.unconverged},
-                   {"residual", e.residual},
-                   {"adjoint_iterations", e.adjoint_iterations},
-                   {"adjoint_unconverged", e.adjoint_unconverged},
-                   {"jacobian_penalty", e.penalty}});
-    }
-    metrics_.write(line);
+  bool at_stop() const { return command_.until > 0 && trainer_.steps() >= command_.until; }
+
+  bool time_to_save(double saved) const {
+    if (command_.save_steps > 0) return trainer_.steps() % command_.save_steps == 0;
+    return elapsed() - saved >= command_.save_every;
   }
 
   // Of the weights as they are trained, not of their averages.
@@ -187,9 +148,10 @@ class Run {
     std::vector<sudoku::Board> boards;
     for (size_t b = 0; b < std::min<size_t>(8, validation_.size()); ++b)
       boards.push_back(validation_[b].givens);
-    metrics_.write({{"step", trainer_.steps()},
-                    {"seconds", trainer_.seconds},
-                    {"radii", sudoku::spectral_radii(trainer_.net(), boards, *e)}});
+    std::vector<double> radii;
+    for (const sudoku::Stability& board : sudoku::stability(trainer_.net(), boards, *e))
+      radii.push_back(board.radius);
+    metrics_.write({{"step", trainer_.steps()}, {"seconds", trainer_.seconds}, {"radii", radii}});
     radii_logged_ = trainer_.steps();
   }
 
@@ -243,56 +205,6 @@ class Run {
 
   void plot() const {
     if (!command_.plot.empty()) draw_svg(command_.plot, training_charts(metrics_.path()));
-  }
-
-  // What makes this network again, bit for bit if lengths are in steps, is the commands of its
-  // parts. One that goes on as before begins no part.
-  void name_part() {
-    const std::string length = command_.steps > 0 ? fmt::format(" --steps {}", command_.steps)
-                                                  : fmt::format(" --minutes {}", command_.minutes);
-    if (!command_.resume) {
-      trainer_.command = command_line() + length;
-      return;
-    }
-    const sudoku::Changes& c = command_.changes;
-    std::string changes;
-    if (c.segments) changes += fmt::format(" --segments {}", *c.segments);
-    if (c.hard_share) changes += fmt::format(" --hard-share {}", *c.hard_share);
-    if (c.minimal_share) changes += fmt::format(" --minimal-share {}", *c.minimal_share);
-    if (c.learning_rate) changes += fmt::format(" --learning-rate {}", *c.learning_rate);
-    if (c.precision) changes += fmt::format(" --precision {}", sudoku::name(*c.precision));
-    if (changes.empty() && trainer_.command.ends_with(length)) return;
-    trainer_.earlier += fmt::format("{} (to step {}); ", trainer_.command, trainer_.steps());
-    trainer_.command = "sudoku train --resume" + changes + length;
-  }
-
-  // Of a run from its beginning, without its length.
-  std::string command_line() const {
-    const sudoku::TrainOptions& o = trainer_.options();
-    const sudoku::Regime regime = sudoku::regime_of(o.carry);
-    return fmt::format(
-        "sudoku train --model {}{} --regime {} --box {} --channels {} --boards {}{}{} "
-        "--minimal-share {} --optimiser {} --learning-rate {}{} --seed {}",
-        sudoku::name(o.net.model), model_options(o.net), sudoku::name(regime), o.net.geometry.box,
-        o.net.channels, o.carry.boards, regime_arguments(o.carry),
-        o.carry.puzzles.hard_share > 0 ? fmt::format(" --hard-share {}", o.carry.puzzles.hard_share)
-                                       : "",
-        o.carry.puzzles.minimal_share, sudoku::name(o.optimiser), o.learning_rate,
-        o.net.precision == sudoku::Precision::bf16 ? " --precision bf16" : "", o.seed);
-  }
-
-  static std::string regime_arguments(const sudoku::CarryOptions& o) {
-    if (const auto& e = o.equilibrium) {
-      const bool one_step = e->adjoint == sudoku::AdjointKind::one_step;
-      return fmt::format(
-          " --solver {} --adjoint {} --tolerance {} --iterations {}{}{}", sudoku::name(e->solver),
-          sudoku::name(e->adjoint), e->tolerance, e->iterations,
-          one_step ? "" : fmt::format(" --adjoint-iterations {}", e->adjoint_iterations),
-          e->jacobian_penalty > 0 ? fmt::format(" --jacobian-penalty {}", e->jacobian_penalty)
-                                  : "");
-    }
-    return fmt::format(" --window {}{}", o.window,
-                       o.segments == 1 ? "" : fmt::format(" --segments {}", o.segments));
   }
 
   void print_summary() const {

@@ -21,18 +21,8 @@ struct Given {
   int window = 0, segments = 0;
   double learning_rate = 0;
   sudoku::Precision precision = sudoku::Precision::f32;
-  sudoku::EquilibriumOptions equilibrium = {.adjoint_iterations = 0};
-  std::vector<CLI::Option*> of_equilibrium;  // that mean nothing in the other regimes
+  EquilibriumArguments equilibrium;  // mean nothing in the other regimes
 };
-
-sudoku::EquilibriumOptions equilibrium_options(const Given& given) {
-  using sudoku::AdjointKind;
-  sudoku::EquilibriumOptions o = given.equilibrium;
-  check<OptionError>(o.adjoint != AdjointKind::one_step || o.adjoint_iterations == 0,
-                     "--adjoint-iterations {}: one-step takes none", o.adjoint_iterations);
-  if (o.adjoint_iterations == 0) o.adjoint_iterations = o.adjoint == AdjointKind::exact ? 30 : 5;
-  return o;
-}
 
 // What is wanted in some regimes only.
 void check_regime(const Given& given) {
@@ -45,10 +35,10 @@ void check_regime(const Given& given) {
                      "--window {}: wanted with --regime carry and unroll only; --iterations says "
                      "how long an equilibrium is sought",
                      given.window);
-  for (const CLI::Option* option : given.of_equilibrium) {
-    check<OptionError>(equilibrium || option->count() == 0,
-                       "{}: wanted with --regime equilibrium only", option->get_name());
-  }
+  const std::vector<const CLI::Option*> options = given.equilibrium.given();
+  check<OptionError>(equilibrium || given.command.resume || options.empty(),
+                     "{}: wanted with --regime equilibrium only",
+                     options.empty() ? "" : options.front()->get_name());
 }
 
 // Options that the chosen model has no use for are refused, not passed over.
@@ -60,6 +50,33 @@ void check_model(const CLI::App& app, sudoku::Model model) {
   }
   check<OptionError>(model == sudoku::Model::refine || app.count("--graph") == 0,
                      "--graph: wanted with --model refine only");
+}
+
+// What a run that is taken up again is to do otherwise than before.
+void note_changes(Given& given, const CLI::App& app) {
+  TrainCommand& c = given.command;
+  std::vector<const CLI::Option*> changed = given.equilibrium.given();
+  const CLI::Option* const first = changed.empty() ? nullptr : changed.front();
+  for (const char* name :
+       {"--segments", "--hard-share", "--minimal-share", "--learning-rate", "--precision"})
+    if (app.count(name) > 0) changed.push_back(app.get_option(name));
+  if (changed.empty()) return;
+  c.changes = as_given(changed);
+  c.change = [&given, &app, first](sudoku::TrainOptions& o) {
+    const sudoku::GeneratorOptions& puzzles = given.command.train.carry.puzzles;
+    const auto change = [&app](const char* name, auto& option, const auto& value) {
+      if (app.count(name) > 0) option = value;
+    };
+    change("--segments", o.carry.segments, given.segments);
+    change("--hard-share", o.carry.puzzles.hard_share, puzzles.hard_share);
+    change("--minimal-share", o.carry.puzzles.minimal_share, puzzles.minimal_share);
+    change("--learning-rate", o.learning_rate, given.learning_rate);
+    change("--precision", o.net.precision, given.precision);
+    if (first == nullptr) return;
+    check<OptionError>(o.carry.equilibrium.has_value(),
+                       "{}: wanted for a run of --regime equilibrium only", first->get_name());
+    given.equilibrium.apply(*o.carry.equilibrium);
+  };
 }
 
 int run(Given& given, const CLI::App& app) {
@@ -87,7 +104,7 @@ int run(Given& given, const CLI::App& app) {
   const sudoku::CarryOptions defaults = sudoku::carry_options(given.regime);
   carry.window = given.window > 0 ? given.window : defaults.window;
   carry.segments = given.segments > 0 ? given.segments : defaults.segments;
-  if (defaults.equilibrium) carry.equilibrium = equilibrium_options(given);
+  if (defaults.equilibrium) carry.equilibrium = given.equilibrium.made();
   const bool symbol = c.train.net.model == sudoku::Model::symbol;
   c.train.net.channels = given.channels > 0 ? given.channels : symbol ? 32 : 96;
   if (app.count("--optimiser") == 0 && symbol && !defaults.equilibrium)
@@ -100,12 +117,7 @@ int run(Given& given, const CLI::App& app) {
   c.train.seed = c.train.carry.puzzles.seed = c.common.seed;
   c.train.carry.puzzles.geometry = c.train.net.geometry;
   c.train.net.precision = given.precision;
-  if (app.count("--precision") > 0) c.changes.precision = given.precision;
-  if (app.count("--segments") > 0) c.changes.segments = given.segments;
-  if (app.count("--learning-rate") > 0) c.changes.learning_rate = given.learning_rate;
-  const sudoku::GeneratorOptions& puzzles = carry.puzzles;
-  if (app.count("--hard-share") > 0) c.changes.hard_share = puzzles.hard_share;
-  if (app.count("--minimal-share") > 0) c.changes.minimal_share = puzzles.minimal_share;
+  if (c.resume) note_changes(given, app);
   check<OptionError>(
       given.precision == sudoku::Precision::f32 || c.resume || (symbol && !carry.equilibrium),
       "--precision bf16: wanted with --model symbol and --regime carry or unroll");
@@ -137,30 +149,7 @@ std::function<int()> add_train(CLI::App& app) {
   auto* resume = app.add_flag("--resume", o.resume,
                               "Go on with the run in the folder; --minutes or --steps is then the\n"
                               "length of the whole, earlier parts included");
-  c->of_equilibrium = {
-      add_solver(app, c->equilibrium.solver,
-                 "equilibrium: solver of the fixed points and of the exact adjoint: anderson,\n"
-                 "broyden or damped (plain iteration) [anderson]"),
-      add_choice<sudoku::AdjointKind>(app, "--adjoint", c->equilibrium.adjoint,
-                                      {{"exact", sudoku::AdjointKind::exact},
-                                       {"phantom", sudoku::AdjointKind::phantom},
-                                       {"one-step", sudoku::AdjointKind::one_step},
-                                       {"neumann", sudoku::AdjointKind::neumann}},
-                                      "equilibrium: gradient, exact or approximated: phantom, "
-                                      "one-step or neumann [exact]"),
-      app.add_option("--tolerance", c->equilibrium.tolerance,
-                     "equilibrium: relative residual at which solves stop")
-          ->capture_default_str(),
-      add_number(app, "--iterations", c->equilibrium.iterations,
-                 "equilibrium: refinements of a board, at most"),
-      add_number(app, "--adjoint-iterations", c->equilibrium.adjoint_iterations,
-                 "equilibrium: products with the Jacobian, at most; terms of phantom and\n"
-                 "neumann [exact: 30, phantom, neumann: 5]")
-          ->default_str(""),
-      app.add_option("--jacobian-penalty", c->equilibrium.jacobian_penalty,
-                     "equilibrium: weight of the Jacobian's size |J|^2 / n in the loss")
-          ->capture_default_str(),
-  };
+  c->equilibrium.add_to(app);
   std::vector<CLI::Option*> fixed = {
       add_choice<sudoku::Model>(
           app, "--model", o.train.net.model,
@@ -252,11 +241,17 @@ std::function<int()> add_train(CLI::App& app) {
       {{"f32", sudoku::Precision::f32}, {"bf16", sudoku::Precision::bf16}},
       "symbol: of products of matrices. bf16: operands rounded to bfloat16, sums in float32;\n"
       "needs AMX-BF16 on the CPU. Also with --resume, for the rest of the run [f32]");
-  fixed.insert(fixed.end(), c->of_equilibrium.begin(), c->of_equilibrium.end());
   for (CLI::Option* option : fixed) option->excludes(resume);
-  app.add_option("--save-every", o.save_every, "Seconds between checkpoints")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
+  add_number(app, "--until", o.until,
+             "Stop after this step, as Ctrl-C does: --steps or --minutes go on to say how the\n"
+             "learning rate falls")
+      ->default_str("");
+  auto* seconds = app.add_option("--save-every", o.save_every, "Seconds between checkpoints")
+                      ->check(CLI::PositiveNumber)
+                      ->capture_default_str();
+  add_number(app, "--save-steps", o.save_steps, "Steps between checkpoints")
+      ->default_str("")
+      ->excludes(seconds);
   add_number(app, "--validate", o.validate, "Unseen minimal puzzles tried at each checkpoint", 0);
   app.add_option(
       "--plot", o.plot,

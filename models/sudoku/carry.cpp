@@ -144,7 +144,7 @@ void CarryPool::window(const Network& net, int64_t begin, int64_t size, CarryRep
 
   report.loss += learned.mean * share;
   if (options_.equilibrium) {
-    report.equilibrium.add(*fixed.report, 1 / boards);
+    report.equilibrium.add(fixed, 1 / boards);
     report.equilibrium.penalty += fixed.penalty * share;
   }
   const auto answers = read_answers(learned.logits, lesson.givens);

@@ -62,6 +62,9 @@ class CarryPool {
   // parameters, carries the states on and replaces the boards that leave.
   CarryReport step(const Network& net);
 
+  // Of the steps to come; wanted with fixed points.
+  void set_jacobian_penalty(double weight) { options_.equilibrium->jacobian_penalty = weight; }
+
   // Everything that decides the steps to come. Boards are made again from their indices.
   struct State {
     std::vector<int64_t> puzzles;  // [boards] indices into the generator's sequence

@@ -3,8 +3,8 @@
 // "format", and as JSON texts "net", "train" and "pool". Files of the network alone have the
 // model's tensors and "format", "net" and "made".
 #include <fmt/format.h>
+#include <algorithm>
 
-#include <initializer_list>
 #include <iterator>
 #include <new>
 #include <nlohmann/json.hpp>
@@ -14,6 +14,7 @@
 #include "engine/build_info.h"
 #include "engine/io/safetensors.h"
 #include "engine/parameters.h"
+#include "models/sudoku/options_json.h"
 #include "models/sudoku/trainer.h"
 
 namespace stillpoint::sudoku {
@@ -23,59 +24,7 @@ using Json = nlohmann::ordered_json;
 using Path = std::filesystem::path;
 
 constexpr const char* kFormat = "stillpoint.sudoku.1";
-constexpr const char* kModel = "model.";
 constexpr const char* kAverage = "optim.average.";
-
-const std::string& text(const io::Safetensors& file, const char* key) {
-  const auto at = file.metadata.find(key);
-  check<FormatError>(at != file.metadata.end(), "no \"{}\" in the metadata", key);
-  return at->second;
-}
-
-Json to_json(const NetworkOptions& o) {
-  Json json{{"model", name(o.model)}, {"box", o.geometry.box}, {"channels", o.channels}};
-  if (o.model == Model::refine) json["wiring"] = name(o.wiring);
-  if (o.model == Model::learned_graph) {
-    const LearnedGraphOptions& l = o.learned;
-    json["learned"] = {
-        {"neighbours", l.neighbours}, {"width", l.width},     {"layers", l.layers},
-        {"heads", l.heads},           {"law", name(l.law)},   {"baseline", name(l.baseline)},
-        {"draws", l.draws},           {"entropy", l.entropy}, {"discount", l.discount}};
-  }
-  return json;
-}
-
-Json to_json(const EquilibriumOptions& o) {
-  return {{"solver", name(o.solver)},
-          {"adjoint", name(o.adjoint)},
-          {"tolerance", o.tolerance},
-          {"iterations", o.iterations},
-          {"adjoint_iterations", o.adjoint_iterations},
-          {"jacobian_penalty", o.jacobian_penalty}};
-}
-
-Json to_json(const TrainOptions& o) {
-  const auto& e = o.carry.equilibrium;
-  return {{"seed", o.seed},
-          {"optimiser", name(o.optimiser)},
-          {"learning_rate", o.learning_rate},
-          {"warmup", o.warmup},
-          {"first_step", o.first_step},
-          {"weight_decay", o.weight_decay},
-          {"clip_norm", o.clip_norm},
-          {"average_decay", o.average_decay},
-          {"boards", o.carry.boards},
-          {"slice", o.carry.slice},
-          {"window", o.carry.window},
-          {"segments", o.carry.segments},
-          {"leave", o.carry.leave},
-          {"equilibrium", e ? to_json(*e) : Json()},
-          {"precision", name(o.net.precision)},
-          {"puzzle_seed", o.carry.puzzles.seed},
-          {"hard_share", o.carry.puzzles.hard_share},
-          {"minimal_share", o.carry.puzzles.minimal_share},
-          {"most_extra", o.carry.puzzles.most_extra}};
-}
 
 Json to_json(const CarryPool::State& s) {
   return {{"puzzles", s.puzzles},
@@ -83,106 +32,6 @@ Json to_json(const CarryPool::State& s) {
           {"fresh", s.fresh},
           {"next_puzzle", s.next_puzzle},
           {"random", {s.random.seed, s.random.stream, s.random.counter, s.random.used}}};
-}
-
-// The one of these values whose name is given.
-template <class T>
-T named(const Json& given, const char* what, std::initializer_list<T> values) {
-  std::string wanted;
-  for (const T value : values) {
-    if (given.get<std::string>() == name(value)) return value;
-    wanted += fmt::format("{}{}", wanted.empty() ? "" : ", ", name(value));
-  }
-  throw FormatError(fmt::format("{} {}; wanted one of {}", what, given.get<std::string>(), wanted));
-}
-
-// Numbers are believed only where tensors of the file bear them out: a forged one must cost no
-// memory.
-void check_elements(const io::Safetensors& file, const std::string& tensor, int64_t elements,
-                    const std::string& what) {
-  const auto at = file.tensors.find(kModel + tensor);
-  check<FormatError>(at != file.tensors.end() && at->second.numel() == elements,
-                     "{}; wanted what {}{} has the elements for", what, kModel, tensor);
-}
-
-LearnedGraphOptions learned_options(const io::Safetensors& file, const Json& json) {
-  LearnedGraphOptions o;
-  json.at("neighbours").get_to(o.neighbours);
-  json.at("width").get_to(o.width);
-  json.at("layers").get_to(o.layers);
-  json.at("heads").get_to(o.heads);
-  o.law =
-      named(json.at("law"), "law",
-            {Law::plackett_luce, Law::ordered_plackett_luce, Law::with_replacement, Law::k_subset});
-  o.baseline = named(json.at("baseline"), "baseline",
-                     {Baseline::none, Baseline::others_in_batch, Baseline::others_of_board});
-  json.at("draws").get_to(o.draws);
-  json.at("entropy").get_to(o.entropy);
-  o.discount = json.value("discount", 1.0);  // files of before it was there
-  check_elements(file, "norm.weight", o.width, fmt::format("a width of {}", o.width));
-  if (o.layers > 0)
-    check_elements(file, fmt::format("blocks.{}.out.bias", o.layers - 1), o.width,
-                   fmt::format("{} layers", o.layers));
-  return o;
-}
-
-NetworkOptions net_options(const io::Safetensors& file) {
-  const Json json = Json::parse(text(file, "net"));
-  NetworkOptions o{.model = named(json.at("model"), "model",
-                                  {Model::symbol, Model::refine, Model::learned_graph}),
-                   .geometry = {json.at("box").get<int>()},
-                   .channels = json.at("channels").get<int64_t>()};
-  const bool learned = o.model == Model::learned_graph;
-  check_elements(file, learned ? "refiner.initial" : "initial", o.channels,
-                 fmt::format("{} channels", o.channels));
-  if (json.contains("wiring"))
-    o.wiring =
-        named(json.at("wiring"), "wiring", {Wiring::rules, Wiring::random, Wiring::complete});
-  if (learned) o.learned = learned_options(file, json.at("learned"));
-  return o;
-}
-
-EquilibriumOptions equilibrium_options(const Json& json) {
-  EquilibriumOptions o{
-      .solver = named(json.at("solver"), "solver",
-                      {SolverKind::anderson, SolverKind::broyden, SolverKind::damped}),
-      .adjoint = named(
-          json.at("adjoint"), "adjoint",
-          {AdjointKind::exact, AdjointKind::phantom, AdjointKind::one_step, AdjointKind::neumann})};
-  json.at("tolerance").get_to(o.tolerance);
-  json.at("iterations").get_to(o.iterations);
-  json.at("adjoint_iterations").get_to(o.adjoint_iterations);
-  json.at("jacobian_penalty").get_to(o.jacobian_penalty);
-  return o;
-}
-
-TrainOptions train_options(const Json& json, const NetworkOptions& net) {
-  TrainOptions o{.net = net};
-  json.at("seed").get_to(o.seed);
-  o.optimiser = named(json.value("optimiser", Json("adamw")), "optimiser",
-                      {Optimiser::adamw, Optimiser::muon});
-  json.at("learning_rate").get_to(o.learning_rate);
-  json.at("warmup").get_to(o.warmup);
-  o.first_step = json.value("first_step", int64_t{0});
-  json.at("weight_decay").get_to(o.weight_decay);
-  json.at("clip_norm").get_to(o.clip_norm);
-  json.at("average_decay").get_to(o.average_decay);
-  json.at("boards").get_to(o.carry.boards);
-  json.at("slice").get_to(o.carry.slice);
-  json.at("window").get_to(o.carry.window);
-  json.at("segments").get_to(o.carry.segments);
-  json.at("leave").get_to(o.carry.leave);
-  // Older checkpoints do not have what is read with a default.
-  const Json e = json.value("equilibrium", Json());
-  if (!e.is_null()) o.carry.equilibrium = equilibrium_options(e);
-  o.net.precision =
-      named(json.value("precision", Json("f32")), "precision", {Precision::f32, Precision::bf16});
-  o.carry.puzzles.geometry = net.geometry;
-  json.at("puzzle_seed").get_to(o.carry.puzzles.seed);
-  o.carry.puzzles.hard_share = json.value("hard_share", 0.0);
-  json.at("minimal_share").get_to(o.carry.puzzles.minimal_share);
-  json.at("most_extra").get_to(o.carry.puzzles.most_extra);
-  return o;
 }
 
 CarryPool::State pool_state(const io::Safetensors& file, int64_t boards, Device device) {
@@ -199,18 +48,6 @@ CarryPool::State pool_state(const io::Safetensors& file, int64_t boards, Device 
   const auto states = file.tensors.find("pool.states");
   if (states != file.tensors.end()) s.states = states->second.to(device);
   return s;
-}
-
-void apply(const Changes& changes, TrainOptions& options, CarryPool::State& pool) {
-  options.net.precision = changes.precision.value_or(options.net.precision);
-  options.learning_rate = changes.learning_rate.value_or(options.learning_rate);
-  options.carry.segments = changes.segments.value_or(options.carry.segments);
-  GeneratorOptions& puzzles = options.carry.puzzles;
-  const GeneratorOptions before = puzzles;
-  puzzles.hard_share = changes.hard_share.value_or(puzzles.hard_share);
-  puzzles.minimal_share = changes.minimal_share.value_or(puzzles.minimal_share);
-  if (before.hard_share != puzzles.hard_share || before.minimal_share != puzzles.minimal_share)
-    std::fill(pool.fresh.begin(), pool.fresh.end(), 1);
 }
 
 io::Safetensors open(const Path& path) {
@@ -258,6 +95,11 @@ void Trainer::save(const Path& checkpoint) const {
   train["seconds"] = seconds;
   train["earlier"] = earlier;
   train["command"] = command;
+  if (guard_) {
+    const Guard::State& g = guard_->state();
+    train["guard"] = {
+        {"weight", g.weight}, {"radius", g.radius}, {"residual", g.residual}, {"seen", g.seen}};
+  }
   io::save_safetensors(checkpoint, all,
                        {{"format", kFormat},
                         {"net", to_json(options_.net).dump()},
@@ -265,23 +107,31 @@ void Trainer::save(const Path& checkpoint) const {
                         {"pool", to_json(pool_.state()).dump()}});
 }
 
-Trainer Trainer::load(const Path& checkpoint, Device device, const Changes& changes) {
+Trainer Trainer::load(const Path& checkpoint, Device device, const Change& change) {
   return reading(checkpoint, [&] {
     const io::Safetensors file = open(checkpoint);
     const Json train = Json::parse(text(file, "train"));
     TrainOptions options = train_options(train, net_options(file));
     CarryPool::State pool = pool_state(file, options.carry.boards, device);
-    apply(changes, options, pool);
+    const TrainOptions before = options;
+    if (change) change(options);
+    if (options.carry.puzzles != before.carry.puzzles) std::ranges::fill(pool.fresh, 1);
     Trainer trainer(options, device);
     assign_tensors(trainer.net_->parameters(), without_prefix(file.tensors, kModel));
     trainer.optimiser_.load_state(file.tensors);
-    if (changes.any()) trainer.options_.first_step = trainer.steps();
+    if (options.learning_rate != before.learning_rate) trainer.options_.warm_from = trainer.steps();
     check<FormatError>(trainer.steps() == 0 || pool.states.defined(),
                        "{} steps, but no carried states", trainer.steps());
     trainer.pool_.restore(std::move(pool), *trainer.net_);
     train.at("seconds").get_to(trainer.seconds);
     trainer.earlier = train.value("earlier", "");
     trainer.command = train.value("command", "");
+    // A guard that the run did not have before begins here.
+    if (trainer.guard_ && train.contains("guard")) {
+      const Json& g = train.at("guard");
+      trainer.guard_->restore({g.at("weight"), g.at("radius"), g.at("residual"), g.at("seen")});
+      trainer.pool_.set_jacobian_penalty(trainer.guard_->weight());
+    }
     return trainer;
   });
 }

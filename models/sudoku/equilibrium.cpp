@@ -1,6 +1,8 @@
 #include "models/sudoku/equilibrium.h"
 
 #include <cmath>
+#include <iterator>
+#include <utility>
 
 #include "engine/autograd.h"
 #include "engine/error.h"
@@ -26,12 +28,29 @@ To solver_of(SolverKind kind) {
   return {};
 }
 
+implicit::AdjointSolver adjoint_solver_of(const EquilibriumOptions& o) {
+  switch (o.adjoint_solver) {
+    case AdjointSolverKind::same:
+      return solver_of<implicit::AdjointSolver>(o.solver);
+    case AdjointSolverKind::anderson:
+      return implicit::Anderson{};
+    case AdjointSolverKind::broyden:
+      return implicit::Broyden{};
+    case AdjointSolverKind::damped:
+      return implicit::Damped{};
+    case AdjointSolverKind::gmres:
+      return implicit::Gmres{};
+  }
+  return {};
+}
+
 implicit::Adjoint adjoint_of(const EquilibriumOptions& o) {
   switch (o.adjoint) {
     case AdjointKind::exact:
       return implicit::Exact{
-          .solver = solver_of<implicit::AdjointSolver>(o.solver),
-          .stopping = {.tolerance = o.tolerance, .max_iterations = o.adjoint_iterations}};
+          .solver = adjoint_solver_of(o),
+          .stopping = {.tolerance = o.adjoint_tolerance != 0 ? o.adjoint_tolerance : o.tolerance,
+                       .max_iterations = o.adjoint_iterations}};
     case AdjointKind::phantom:
       return implicit::PhantomGradient{.steps = o.adjoint_iterations};
     case AdjointKind::one_step:
@@ -50,6 +69,16 @@ Tensor jacobian_penalty(const Network& net, const Tensor& z, const Tensor& puzzl
     return net.refine_once(h, x[0]);
   };
   return implicit::jacobian_penalty(f, z, {puzzles}, random);
+}
+
+// With noise on every other board: a network that sees both kinds of start learns to forget it.
+Tensor noisy_start(const Tensor& start, double deviation, Philox& random) {
+  if (deviation == 0) return start;
+  std::vector<float> chosen(static_cast<size_t>(start.dim(0)));
+  for (size_t b = 1; b < chosen.size(); b += 2) chosen[b] = 1;
+  const Tensor mask = Tensor::from(chosen, {start.dim(0), 1, 1}).to(start.device());
+  const Tensor noise = ops::normal(start.shape(), random, 0.0, deviation, start.options());
+  return ops::add(start.detach(), ops::mul(noise, mask));
 }
 
 }  // namespace
@@ -80,11 +109,41 @@ const char* name(AdjointKind adjoint) {
   return "";
 }
 
-void check_options(const EquilibriumOptions& options) {
-  implicit::check_options(fixed_point_options(options));
-  check<OptionError>(options.jacobian_penalty >= 0 && std::isfinite(options.jacobian_penalty),
-                     "equilibrium: a Jacobian penalty of {}; wanted 0 or more",
-                     options.jacobian_penalty);
+const char* name(AdjointSolverKind solver) {
+  switch (solver) {
+    case AdjointSolverKind::same:
+      return "same";
+    case AdjointSolverKind::anderson:
+      return "anderson";
+    case AdjointSolverKind::broyden:
+      return "broyden";
+    case AdjointSolverKind::damped:
+      return "damped";
+    case AdjointSolverKind::gmres:
+      return "gmres";
+  }
+  return "";
+}
+
+void check_options(const EquilibriumOptions& o) {
+  implicit::check_options(fixed_point_options(o));
+  check<OptionError>(std::isfinite(o.jacobian_penalty),
+                     "equilibrium: a Jacobian penalty of {}; wanted a finite number",
+                     o.jacobian_penalty);
+  check<OptionError>(
+      o.corrections >= 0 && o.corrections < o.iterations,
+      "equilibrium: {} corrections within {} iterations; wanted 0 or more, and fewer "
+      "than iterations",
+      o.corrections, o.iterations);
+  for (const auto& [what, value] : {std::pair{"noise on starts", o.start_deviation},
+                                    {"spectral clip", o.spectral_clip},
+                                    {"limit of the radius", o.radius_limit}})
+    check<OptionError>(value >= 0 && std::isfinite(value),
+                       "equilibrium: {} of {}; wanted 0 or more", what, value);
+  check<OptionError>(o.radius_limit == 0 || o.jacobian_penalty >= 0,
+                     "equilibrium: a Jacobian penalty of {} and a limit of the radius; wanted 0 or "
+                     "more, as the guard moves it",
+                     o.jacobian_penalty);
 }
 
 implicit::FixedPointOptions fixed_point_options(const EquilibriumOptions& options) {
@@ -100,45 +159,67 @@ implicit::Map refinement(const Network& net) {
 FixedPointLesson learn_fixed_points(const Network& net, const Lesson& lesson,
                                     const EquilibriumOptions& options, Philox& random) {
   const Tensor x = net.encode(lesson.givens);
-  const auto [z, report] =
-      implicit::fixed_point(refinement(net), lesson.h, {x}, fixed_point_options(options));
-  const Tensor logits = net.logits(z);
   const std::vector<int32_t> digits(lesson.digits.begin(), lesson.digits.end());
-  const Tensor targets = Tensor::from(digits, {logits.dim(0), logits.dim(1)}).to(net.device());
-  const Tensor loss = ops::cross_entropy(logits, targets);
-  FixedPointLesson fixed{{.loss = loss, .mean = loss.item(), .h = z, .logits = logits}, report};
-  if (options.jacobian_penalty > 0) {
+  const Tensor targets =
+      Tensor::from(digits, {lesson.h.dim(0), std::ssize(digits) / lesson.h.dim(0)})
+          .to(net.device());
+  implicit::FixedPointOptions solve = fixed_point_options(options);
+  const int stretch = options.iterations / (options.corrections + 1);
+  Tensor start = noisy_start(lesson.h, options.start_deviation, random);
+  Tensor corrections;
+  for (int k = 0; k < options.corrections; ++k) {
+    implicit::FixedPointOptions part = solve;
+    part.forward.max_iterations = stretch;
+    part.adjoint = implicit::PhantomGradient{};
+    start = implicit::fixed_point(refinement(net), start, {x}, part).z;
+    const Tensor loss = ops::cross_entropy(net.logits(start), targets);
+    corrections = k == 0 ? loss : ops::add(corrections, loss);
+  }
+  const int before = options.corrections * stretch;
+  solve.forward.max_iterations -= before;
+  const auto [z, report] = implicit::fixed_point(refinement(net), start, {x}, solve);
+  const Tensor logits = net.logits(z);
+  Tensor loss = ops::cross_entropy(logits, targets);
+  FixedPointLesson fixed;
+  fixed.learned = {.loss = loss, .mean = loss.item(), .h = z, .logits = logits};
+  fixed.report = report;
+  fixed.evaluations_before = before;
+  if (options.corrections > 0)
+    loss = ops::affine(ops::add(loss, corrections), 1.0 / (options.corrections + 1));
+  if (options.jacobian_penalty != 0) {
     const Tensor penalty = jacobian_penalty(net, z, x, random);
     fixed.penalty = penalty.item();
-    fixed.learned.loss = ops::add(loss, ops::affine(penalty, options.jacobian_penalty));
+    loss = ops::add(loss, ops::affine(penalty, options.jacobian_penalty));
   }
+  fixed.learned.loss = loss;
   return fixed;
 }
 
-void EquilibriumReport::add(const implicit::Report& report, double weight) {
-  for (const implicit::SampleReport& board : report.forward.samples) {
-    iterations += weight * board.iterations();
+void EquilibriumReport::add(const FixedPointLesson& lesson, double weight) {
+  for (const implicit::SampleReport& board : lesson.report->forward.samples) {
+    iterations += weight * (lesson.evaluations_before + board.iterations());
     unconverged += board.converged() ? 0 : weight;
     residual += weight * board.residual;
   }
-  if (!report.adjoint) return;
-  for (const implicit::SampleReport& board : report.adjoint->samples) {
+  if (!lesson.report->adjoint) return;
+  for (const implicit::SampleReport& board : lesson.report->adjoint->samples) {
     adjoint_iterations += weight * board.iterations();
     adjoint_unconverged += board.converged() ? 0 : weight;
   }
 }
 
-std::vector<double> spectral_radii(const Network& net, std::span<const Board> givens,
-                                   const EquilibriumOptions& options) {
+std::vector<Stability> stability(const Network& net, std::span<const Board> givens,
+                                 const EquilibriumOptions& options) {
   const NoGrad no_grad;
   const implicit::Map f = refinement(net);
   const Tensor x = net.encode(givens);
   const Tensor start = net.start(static_cast<int64_t>(givens.size()));
-  const Tensor z = implicit::fixed_point(f, start, {x}, fixed_point_options(options)).z;
-  std::vector<double> radii;
-  for (const auto& spectrum : implicit::leading_spectrum(f, z, {x}))
-    radii.push_back(spectrum.radius());
-  return radii;
+  const auto [z, report] = implicit::fixed_point(f, start, {x}, fixed_point_options(options));
+  const std::vector<implicit::SampleSpectrum> spectra = implicit::leading_spectrum(f, z, {x});
+  std::vector<Stability> all;
+  for (size_t b = 0; b < spectra.size(); ++b)
+    all.push_back({spectra[b].radius(), report->forward.samples[b].residual});
+  return all;
 }
 
 }  // namespace stillpoint::sudoku

@@ -15,16 +15,25 @@ namespace stillpoint::sudoku {
 
 enum class SolverKind : uint8_t { anderson, broyden, damped };
 enum class AdjointKind : uint8_t { exact, phantom, one_step, neumann };
+enum class AdjointSolverKind : uint8_t { same, anderson, broyden, damped, gmres };
 const char* name(SolverKind solver);
 const char* name(AdjointKind adjoint);
+const char* name(AdjointSolverKind solver);
 
 struct EquilibriumOptions {
-  SolverKind solver = SolverKind::anderson;  // of the fixed point, and of the exact adjoint
+  SolverKind solver = SolverKind::anderson;
   AdjointKind adjoint = AdjointKind::exact;
-  double tolerance = 1e-3;      // of the relative residual, in both solves
-  int iterations = 30;          // evaluations of f for a board, at most
+  AdjointSolverKind adjoint_solver = AdjointSolverKind::same;  // of the exact adjoint
+  double tolerance = 1e-3;                                     // of the relative residual
+  double adjoint_tolerance = 0;  // of the exact adjoint's; 0: as `tolerance`
+  int iterations = 30;           // evaluations of f for a board, at most
   int adjoint_iterations = 30;  // of J^T, at most; terms of phantom and neumann; unused by one_step
-  double jacobian_penalty = 0;  // weight of |J|_F^2 / n in the loss
+  // Against collapse (docs/collapse.md).
+  double jacobian_penalty = 0;  // weight of |J|_F^2 / n in the loss; less than 0 rewards it
+  int corrections = 0;          // losses on the way to the fixed point, as far apart as can be
+  double start_deviation = 0;   // of normal noise on the starts of every other board
+  double spectral_clip = 0;     // largest spectral norm of the hidden matrices; 0: any
+  double radius_limit = 0;      // the guard holds the radius of J below it; 0: no guard (guard.h)
 };
 
 // Throws OptionError.
@@ -35,12 +44,21 @@ implicit::FixedPointOptions fixed_point_options(const EquilibriumOptions& option
 implicit::Map refinement(const Network& net);
 
 struct FixedPointLesson {
-  Learned learned;  // at the fixed points; its loss includes the weighted penalty
+  // At the fixed points; only the loss to be differentiated includes corrections and the weighted
+  // penalty.
+  Learned learned;
   std::shared_ptr<const implicit::Report> report;  // of the adjoint after the backward only
   double penalty = 0;                              // |J|_F^2 / n, without its weight
+  // Evaluations of f for a board before the report's begin: those up to the last correction.
+  int evaluations_before = 0;
 };
-// Seeks the fixed points from lesson.h; lesson.steps are not looked at. `random` is for the
-// penalty's probes.
+// Seeks the fixed points from lesson.h; lesson.steps are not looked at. `random` is for noise on
+// the starts and for the penalty's probes.
+//
+// A correction is a loss at an iterate on the way ("fixed point correction", Bai and others: "Deep
+// equilibrium optical flow estimation", CVPR 2022), with a phantom gradient, whatever the adjoint:
+// no fixed point is there to be differentiated. With n corrections the solver begins anew after
+// each (n + 1)-th of the iterations, and the loss is the mean of n + 1.
 FixedPointLesson learn_fixed_points(const Network& net, const Lesson& lesson,
                                     const EquilibriumOptions& options, Philox& random);
 
@@ -53,12 +71,17 @@ struct EquilibriumReport {
   double adjoint_unconverged = 0;
   double penalty = 0;  // |J|_F^2 / n, without its weight
 
-  // Adds one solve whose every board counts `weight`.
-  void add(const implicit::Report& report, double weight);
+  // Adds one lesson whose every board counts `weight`.
+  void add(const FixedPointLesson& lesson, double weight);
 };
 
-// |lambda| of the leading eigenvalue of J at each board's fixed point.
-std::vector<double> spectral_radii(const Network& net, std::span<const Board> givens,
-                                   const EquilibriumOptions& options);
+// What a board's fixed point, or the best iterate of a solve that failed, is like.
+struct Stability {
+  double radius = 0;    // |lambda| of the leading eigenvalue of J there
+  double residual = 0;  // relative
+};
+// From the network's own start.
+std::vector<Stability> stability(const Network& net, std::span<const Board> givens,
+                                 const EquilibriumOptions& options);
 
 }  // namespace stillpoint::sudoku

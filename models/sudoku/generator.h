@@ -26,6 +26,8 @@ struct GeneratorOptions {
   double hard_share = 0;     // in [0, 1], evenly spread over the sequence; 9x9 only
   double minimal_share = 1;  // of the others, in [0, 1]; the rest is ordinary
   int most_extra = 30;  // an ordinary puzzle gets 0 to this many givens back, all equally likely
+
+  bool operator==(const GeneratorOptions&) const = default;
 };
 
 struct GeneratedPuzzle {

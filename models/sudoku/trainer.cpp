@@ -4,6 +4,10 @@
 #include <cmath>
 #include <numbers>
 #include <utility>
+#include <vector>
+
+#include "engine/autograd.h"
+#include "engine/implicit/stability.h"
 
 namespace stillpoint::sudoku {
 namespace {
@@ -46,10 +50,6 @@ std::vector<std::string> hidden_matrices(const NamedTensors& parameters) {
 
 }  // namespace
 
-bool Changes::any() const {
-  return precision || hard_share || minimal_share || segments || learning_rate;
-}
-
 const char* name(Optimiser optimiser) { return optimiser == Optimiser::muon ? "muon" : "adamw"; }
 
 Trainer::Trainer(const TrainOptions& options, Device device)
@@ -64,20 +64,59 @@ Trainer::Trainer(const TrainOptions& options, Device device)
                   .weight_decay = options.weight_decay,
                   .clip_norm = options.clip_norm,
                   .average_decay = options.average_decay}),
-      pool_(options.carry) {}
+      pool_(options.carry) {
+  const auto& e = options.carry.equilibrium;
+  if (!e || e->radius_limit == 0) return;
+  GuardOptions guard{.limit = e->radius_limit, .tolerance = e->tolerance};
+  guard.least = std::max(guard.least, e->jacobian_penalty);
+  guard.most = std::max(guard.most, guard.least);
+  guard_.emplace(guard);
+  pool_.set_jacobian_penalty(guard_->weight());
+}
+
+// Looks at the first puzzles of the run. Their radii cost about what 20 refinements of them do.
+void Trainer::watch() {
+  constexpr int64_t kBoards = 4;
+  std::vector<Board> givens;
+  for (const auto& made : generate(options_.carry.puzzles, 0, kBoards))
+    givens.push_back(made.givens);
+  Stability mean;
+  for (const Stability& board : stability(*net_, givens, *options_.carry.equilibrium)) {
+    mean.radius += board.radius / kBoards;
+    mean.residual += board.residual / kBoards;
+  }
+  pool_.set_jacobian_penalty(guard_->observe(mean.radius, mean.residual));
+}
+
+// Spectral normalisation of the weights themselves, after each step. The power iteration begins
+// anew, so that a resumed run needs to know nothing of it.
+void Trainer::clip_matrices() const {
+  const NoGrad no_grad;
+  const NamedTensors all = net_->parameters();
+  for (const std::string& name : hidden_matrices(all)) {
+    implicit::SpectralClip clip(
+        {.clip = options_.carry.equilibrium->spectral_clip, .iterations = 10});
+    Tensor weight = all.at(name);
+    weight.assign(clip(weight));
+  }
+}
 
 TrainReport Trainer::step(double progress) {
+  constexpr int64_t kWatchEvery = 10;
+  if (guard_ && steps() % kWatchEvery == 0) watch();
   TrainReport report{.carry = pool_.step(*net_)};
+  if (guard_) report.guard = guard_->state();
   check<Error>(std::isfinite(report.carry.loss), "train: the loss of step {} is {}", steps() + 1,
                report.carry.loss);
-  const double warm = options_.warmup == 0
-                          ? 1.0
-                          : static_cast<double>(steps() + 1 - options_.first_step) /
-                                static_cast<double>(options_.warmup);
+  const double warm = options_.warmup == 0 ? 1.0
+                                           : static_cast<double>(steps() + 1 - options_.warm_from) /
+                                                 static_cast<double>(options_.warmup);
   const double fall = 0.5 * (1 + std::cos(std::numbers::pi * std::clamp(progress, 0.0, 1.0)));
   report.learning_rate = options_.learning_rate * std::min(1.0, warm) * fall;
   optimiser_.set_learning_rate(report.learning_rate);
   optimiser_.step();
+  const auto& e = options_.carry.equilibrium;
+  if (e && e->spectral_clip > 0) clip_matrices();
   report.gradient_norm = optimiser_.gradient_norm().item();
   check<Error>(std::isfinite(report.gradient_norm), "train: the gradient of step {} has norm {}",
                steps(), report.gradient_norm);

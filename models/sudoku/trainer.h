@@ -4,12 +4,14 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 
 #include "engine/optim/muon.h"
 #include "models/sudoku/carry.h"
+#include "models/sudoku/guard.h"
 #include "models/sudoku/network.h"
 
 namespace stillpoint::sudoku {
@@ -24,8 +26,8 @@ struct TrainOptions {
   uint64_t seed = 1;        // of the weights; carry.puzzles has its own
   Optimiser optimiser = Optimiser::adamw;
   double learning_rate = 2e-3;  // at its highest
-  int64_t warmup = 100;         // steps in which it rises to that, from first_step on
-  int64_t first_step = 0;       // since which all this holds: a run may be taken up with changes
+  int64_t warmup = 100;         // steps in which it rises to that
+  int64_t warm_from = 0;        // after this step
   double weight_decay = 0.01;
   double clip_norm = 1;          // largest norm of the whole gradient
   double average_decay = 0.999;  // of the averaged weights, which evaluation uses
@@ -35,16 +37,7 @@ struct TrainReport {
   CarryReport carry;
   double gradient_norm = 0;  // before clipping
   double learning_rate = 0;
-};
-
-// What a run that is taken up again may do otherwise from there on.
-struct Changes {
-  std::optional<Precision> precision = {};
-  std::optional<double> hard_share = {}, minimal_share = {};  // of the puzzles
-  std::optional<int> segments = {};
-  std::optional<double> learning_rate = {};
-
-  bool any() const;
+  std::optional<Guard::State> guard = {};  // behind the step, if there is one
 };
 
 class Trainer {
@@ -63,12 +56,15 @@ class Trainer {
   int64_t steps() const { return optimiser_.steps(); }
   int64_t boards() const { return pool_.state().next_puzzle; }  // drawn so far
 
-  // A saved run makes, bit for bit, the steps that it would have made, if nothing is changed. Other
-  // shares of the puzzles put other boards in the pool, which begin at the network's start. Throws
-  // IoError, FormatError; OptionError if the network or the regime cannot take the changes.
+  // A saved run makes, bit for bit, the steps that it would have made. `change` may have it go on
+  // with other options: another precision, learning rate (which then rises anew) or number of
+  // segments, other puzzles (the boards in the pool begin at the network's start), in the regime
+  // equilibrium another way to the fixed points and their gradients. Throws IoError, and
+  // FormatError also for options that contradict each other.
+  using Change = std::function<void(TrainOptions&)>;
   void save(const std::filesystem::path& checkpoint) const;
   static Trainer load(const std::filesystem::path& checkpoint, Device device = Device::cpu,
-                      const Changes& changes = {});
+                      const Change& change = {});
   // For the caller to keep: the time the run took so far, the commands of its earlier parts and
   // that of the present one.
   double seconds = 0;
@@ -78,10 +74,14 @@ class Trainer {
   void save_network(const std::filesystem::path& file) const;
 
  private:
+  void watch();
+  void clip_matrices() const;
+
   TrainOptions options_;
   std::unique_ptr<Network> net_;
   optim::Muon optimiser_;
   CarryPool pool_;
+  std::optional<Guard> guard_;
 };
 
 // The network of a checkpoint, in float32, with the averaged weights if there are any, or of a file

@@ -12,10 +12,12 @@
 #include "engine/autograd.h"
 #include "engine/dispatch.h"
 #include "engine/error.h"
+#include "engine/implicit/stability.h"
 #include "engine/io/safetensors.h"
 #include "kernels/common/parallel.h"
 #include "models/sudoku/answer.h"
 #include "models/sudoku/evaluate.h"
+#include "models/sudoku/guard.h"
 #include "models/sudoku/restarts.h"
 #include "models/sudoku/trainer.h"
 
@@ -164,7 +166,7 @@ TEST(Equilibrium, ThePenaltyMakesTheJacobianSmaller) {
     const std::vector<Board> givens = givens_of(puzzles4(4));
     const auto radius = [&](const Trainer& trainer) {
       double sum = 0;
-      for (const double r : spectral_radii(trainer.net(), givens, {})) sum += r;
+      for (const Stability& board : stability(trainer.net(), givens, {})) sum += board.radius;
       return sum / 4;
     };
     EXPECT_LT(radius(held), radius(free)) << name(model);
@@ -175,8 +177,8 @@ TEST(Equilibrium, TheRadiusIsTheRateOfPlainIteration) {
   const Trainer trainer(options4(Model::refine));
   const Network& net = trainer.net();
   const std::vector<Board> givens = givens_of(puzzles4(3));
-  const std::vector<double> radii =
-      spectral_radii(net, givens, {.tolerance = 1e-6, .iterations = 100});
+  const std::vector<Stability> at_the_end =
+      stability(net, givens, {.tolerance = 1e-6, .iterations = 100});
   const NoGrad no_grad;
   const Tensor x = net.encode(givens);
   EquilibriumOptions plain{.solver = SolverKind::damped, .tolerance = 1e-5, .iterations = 200};
@@ -186,7 +188,8 @@ TEST(Equilibrium, TheRadiusIsTheRateOfPlainIteration) {
     const std::vector<double>& trace = report->forward.samples[b].trace;
     ASSERT_GE(trace.size(), 12u);
     const size_t last = trace.size() - 1;
-    EXPECT_NEAR(radii[b], std::pow(trace[last] / trace[last - 6], 1.0 / 6), 0.05);
+    EXPECT_LE(at_the_end[b].residual, 1e-6);
+    EXPECT_NEAR(at_the_end[b].radius, std::pow(trace[last] / trace[last - 6], 1.0 / 6), 0.05);
   }
 }
 
@@ -223,6 +226,133 @@ TEST(Equilibrium, EveryDeviceMakesTheSameSteps) {
   }
 }
 
+// Of two and more samples of one lesson, as learn_fixed_points has it.
+FixedPointLesson lesson_of(const Trainer& trainer, const EquilibriumOptions& options, int boards) {
+  std::vector<Board> givens, solutions;
+  for (const auto& made : generate(trainer.options().carry.puzzles, 0, boards)) {
+    givens.push_back(made.givens);
+    solutions.push_back(made.solution);
+  }
+  const std::vector<int32_t> wanted = digits(solutions).to_vector<int32_t>();
+  Philox random(3, 0);
+  return learn_fixed_points(trainer.net(),
+                            {.givens = givens, .h = trainer.net().start(boards), .digits = wanted},
+                            options, random);
+}
+
+TEST(Equilibrium, CorrectionsAreLossesOfIteratesOnTheWay) {
+  const Trainer trainer(options4());
+  const Network& net = trainer.net();
+  const EquilibriumOptions plain{.solver = SolverKind::damped, .tolerance = 1e-9, .iterations = 12};
+  EquilibriumOptions corrected = plain;
+  corrected.corrections = 2;
+  const FixedPointLesson without = lesson_of(trainer, plain, 3),
+                         with = lesson_of(trainer, corrected, 3);
+  EXPECT_EQ(with.evaluations_before, 8);
+  EXPECT_EQ(with.report->forward.samples[0].iterations(), 4);
+  EXPECT_EQ(without.evaluations_before, 0);
+  // Plain iteration that never converges: the best iterate is the last but one, as z, not f(z), is
+  // taken; each of the three stretches ends there.
+  std::vector<Board> givens, solutions;
+  for (const auto& made : generate(trainer.options().carry.puzzles, 0, 3)) {
+    givens.push_back(made.givens);
+    solutions.push_back(made.solution);
+  }
+  double sum = 0;
+  const NoGrad no_grad;
+  for (const int refinements : {3, 6, 9}) {
+    const Tensor h = net.refine(net.start(3), net.encode(givens), refinements);
+    sum += ops::cross_entropy(net.logits(h), digits(solutions)).item();
+  }
+  EXPECT_NEAR(with.learned.loss.item(), sum / 3, 1e-5);
+  EXPECT_EQ(with.learned.mean, ops::cross_entropy(with.learned.logits, digits(solutions)).item());
+}
+
+TEST(Equilibrium, NoiseIsOnTheStartsOfEveryOtherBoard) {
+  const Trainer trainer(options4());
+  EquilibriumOptions options{.solver = SolverKind::damped, .tolerance = 1e-9, .iterations = 2};
+  const FixedPointLesson without = lesson_of(trainer, options, 4);
+  options.start_deviation = 0.5;
+  const FixedPointLesson with = lesson_of(trainer, options, 4);
+  const auto a = without.learned.h.to_vector<float>(), b = with.learned.h.to_vector<float>();
+  const size_t board = a.size() / 4;
+  for (size_t k = 0; k < 4; ++k) {
+    const bool same = std::equal(a.begin() + static_cast<int64_t>(k * board),
+                                 a.begin() + static_cast<int64_t>((k + 1) * board),
+                                 b.begin() + static_cast<int64_t>(k * board));
+    EXPECT_EQ(same, k % 2 == 0) << k;
+  }
+}
+
+TEST(Equilibrium, TheAdjointHasASolverAndAToleranceOfItsOwn) {
+  const auto iterations = [](const EquilibriumOptions& options) {
+    CarryReport report;
+    gradient_of_pool(Trainer(options4(Model::refine, options)), &report);
+    return report.equilibrium.adjoint_iterations;
+  };
+  const double loose = iterations({.tolerance = 1e-3});
+  EXPECT_GT(iterations({.tolerance = 1e-3, .adjoint_tolerance = 1e-5}), loose);
+  EXPECT_EQ(iterations({.tolerance = 1e-3, .adjoint_tolerance = 1e-3}), loose);
+  EXPECT_NE(iterations({.adjoint_solver = AdjointSolverKind::damped}), loose);
+  const auto gradient = [](AdjointSolverKind solver) {
+    return gradient_of_pool(Trainer(options4(
+        Model::refine,
+        {.adjoint_solver = solver, .adjoint_tolerance = 1e-5, .adjoint_iterations = 200})));
+  };
+  const auto anderson = gradient(AdjointSolverKind::anderson);
+  for (const auto solver : {AdjointSolverKind::same, AdjointSolverKind::broyden,
+                            AdjointSolverKind::damped, AdjointSolverKind::gmres})
+    EXPECT_LT(difference(gradient(solver), anderson), 1e-3) << name(solver);
+}
+
+TEST(Equilibrium, ClippedMatricesStayWithinTheirNorm) {
+  Trainer trainer(options4(Model::refine, {.spectral_clip = 0.5}));
+  for (int k = 0; k < 3; ++k) trainer.step(0);
+  int matrices = 0;
+  for (const auto& [name, p] : trainer.optimiser().parameters()) {
+    if (!name.ends_with(".weight") || name.starts_with("readout.")) continue;
+    implicit::SpectralClip norm({.clip = 1, .iterations = 100});
+    norm(p.detach());
+    EXPECT_LT(norm.norm().item(), 0.5 * 1.1) << name;  // ten power iterations are near, not there
+    ++matrices;
+  }
+  EXPECT_EQ(matrices, 4);
+}
+
+TEST(Equilibrium, TheGuardRaisesThePenaltyWhereTheRadiusIsTooLarge) {
+  Trainer held(options4(Model::symbol, {.radius_limit = 0.05})),
+      calm(options4(Model::symbol, {.radius_limit = 100})), free(options4());
+  for (int k = 0; k < 25; ++k) {
+    const auto h = held.step(0).guard, c = calm.step(0).guard;
+    ASSERT_TRUE(h && c);
+    EXPECT_GT(h->radius, 0.05);
+    EXPECT_FLOAT_EQ(h->weight, 0.03 * std::pow(1.5, k / 10 + 1));
+    EXPECT_EQ(c->weight, 0.03);
+    EXPECT_FALSE(free.step(0).guard.has_value());
+  }
+}
+
+TEST(Guard, ActsOnTheTrend) {
+  const GuardOptions options{.limit = 0.9, .tolerance = 1e-3, .least = 0.1, .most = 1};
+  Guard guard(options);
+  EXPECT_EQ(guard.weight(), 0.1);
+  EXPECT_EQ(guard.observe(0.7, 1e-3), 0.1);           // calm, at the least
+  EXPECT_DOUBLE_EQ(guard.observe(0.82, 1e-3), 0.15);  // expects 0.94 next
+  EXPECT_DOUBLE_EQ(guard.observe(0.8, 1e-3), 0.15 * 0.95);
+  // 6 times as much as before, twice, is more than 30 tolerances.
+  EXPECT_DOUBLE_EQ(guard.observe(0.8, 6e-3), 0.15 * 0.95 * 1.5);
+  for (int k = 0; k < 20; ++k) guard.observe(0.8, std::nan(""));
+  EXPECT_EQ(guard.weight(), 1);  // the most
+  Guard resumed(options);
+  resumed.restore(guard.state());
+  EXPECT_EQ(resumed.observe(0.5, 1e-3), guard.observe(0.5, 1e-3));
+  EXPECT_THROW(resumed.restore({.weight = 2}), OptionError);
+  EXPECT_THROW(Guard({.limit = 0}), OptionError);
+  EXPECT_THROW(Guard({.limit = std::nan("")}), OptionError);
+  EXPECT_THROW(Guard({.tolerance = 0}), OptionError);
+  EXPECT_THROW(Guard({.least = 2, .most = 1}), OptionError);
+}
+
 class EquilibriumFile : public testing::Test {
  protected:
   ~EquilibriumFile() override { fs::remove(path_); }
@@ -233,10 +363,16 @@ class EquilibriumFile : public testing::Test {
 TEST_F(EquilibriumFile, ResumedRunMakesTheSameStepsBitForBit) {
   const EquilibriumOptions given{.solver = SolverKind::broyden,
                                  .adjoint = AdjointKind::neumann,
+                                 .adjoint_solver = AdjointSolverKind::gmres,
                                  .tolerance = 2e-3,
+                                 .adjoint_tolerance = 1e-2,
                                  .iterations = 12,
                                  .adjoint_iterations = 4,
-                                 .jacobian_penalty = 0.5};
+                                 .jacobian_penalty = 0.5,
+                                 .corrections = 2,
+                                 .start_deviation = 0.1,
+                                 .spectral_clip = 0.7,
+                                 .radius_limit = 0.1};
   for (const EquilibriumOptions& wanted : {given, EquilibriumOptions{}}) {
     Trainer whole(options4(Model::refine, wanted));
     for (int k = 0; k < 3; ++k) whole.step(k / 6.0);
@@ -250,8 +386,18 @@ TEST_F(EquilibriumFile, ResumedRunMakesTheSameStepsBitForBit) {
     EXPECT_EQ(got->iterations, wanted.iterations);
     EXPECT_EQ(got->adjoint_iterations, wanted.adjoint_iterations);
     EXPECT_EQ(got->jacobian_penalty, wanted.jacobian_penalty);
-    for (int k = 3; k < 6; ++k) {
-      const TrainReport a = whole.step(k / 6.0), b = resumed.step(k / 6.0);
+    EXPECT_EQ(got->adjoint_solver, wanted.adjoint_solver);
+    EXPECT_EQ(got->adjoint_tolerance, wanted.adjoint_tolerance);
+    EXPECT_EQ(got->corrections, wanted.corrections);
+    EXPECT_EQ(got->start_deviation, wanted.start_deviation);
+    EXPECT_EQ(got->spectral_clip, wanted.spectral_clip);
+    EXPECT_EQ(got->radius_limit, wanted.radius_limit);
+    for (int k = 3; k < 12; ++k) {  // past the guard's second look
+      const TrainReport a = whole.step(k / 20.0), b = resumed.step(k / 20.0);
+      EXPECT_EQ(a.guard.has_value(), wanted.radius_limit > 0);
+      if (a.guard) {
+        EXPECT_EQ(a.guard->weight, b.guard->weight);
+      }
       EXPECT_EQ(a.carry.loss, b.carry.loss);
       EXPECT_EQ(a.carry.equilibrium.residual, b.carry.equilibrium.residual);
       EXPECT_EQ(a.carry.equilibrium.penalty, b.carry.equilibrium.penalty);
@@ -261,6 +407,28 @@ TEST_F(EquilibriumFile, ResumedRunMakesTheSameStepsBitForBit) {
   }
 }
 
+TEST_F(EquilibriumFile, RunsGoOnWithOtherSolves) {
+  Trainer whole(options4(Model::refine));
+  for (int k = 0; k < 3; ++k) whole.step(0);
+  whole.save(path_);
+  Trainer other = Trainer::load(path_, Device::cpu, [](TrainOptions& o) {
+    o.carry.equilibrium->adjoint = AdjointKind::one_step;
+    o.carry.equilibrium->iterations = 5;
+    o.carry.equilibrium->radius_limit = 0.05;
+  });
+  const TrainReport a = whole.step(0), b = other.step(0);
+  EXPECT_GT(a.carry.equilibrium.adjoint_iterations, 0);
+  EXPECT_EQ(b.carry.equilibrium.adjoint_iterations, 0);
+  EXPECT_LE(b.carry.equilibrium.iterations, 5);
+  EXPECT_FALSE(b.guard.has_value() && b.guard->seen);  // it looks every tenth step
+  EXPECT_NE(a.gradient_norm, b.gradient_norm);
+  other.save(path_);
+  EXPECT_EQ(Trainer::load(path_).options().carry.equilibrium->adjoint, AdjointKind::one_step);
+  EXPECT_THROW(Trainer::load(path_, Device::cpu,
+                             [](TrainOptions& o) { o.carry.equilibrium->iterations = 0; }),
+               FormatError);
+}
+
 TEST_F(EquilibriumFile, CheckpointsThatMakeNoSenseAreRefused) {
   Trainer trainer(options4());
   trainer.step(0);
@@ -268,7 +436,9 @@ TEST_F(EquilibriumFile, CheckpointsThatMakeNoSenseAreRefused) {
                                  {"exact", "inexact"},
                                  {"\"iterations\":30", "\"iterations\":0"},
                                  {"\"tolerance\":0.001", "\"tolerance\":-1"},
-                                 {"\"jacobian_penalty\":0", "\"jacobian_penalty\":-1"},
+                                 {"\"jacobian_penalty\":0", "\"jacobian_penalty\":\"0\""},
+                                 {"\"corrections\":0", "\"corrections\":30"},
+                                 {"\"adjoint_solver\":\"same\"", "\"adjoint_solver\":\"lu\""},
                                  {"\"segments\":1", "\"segments\":2"}}) {
     trainer.save(path_);
     auto file = io::load_safetensors(path_);
@@ -304,8 +474,17 @@ TEST(Equilibrium, RefusesOptionsThatContradictThemselves) {
            [](CarryOptions& o) { o.equilibrium->tolerance = std::nan(""); },
            [](CarryOptions& o) { o.equilibrium->iterations = 0; },
            [](CarryOptions& o) { o.equilibrium->adjoint_iterations = 0; },
-           [](CarryOptions& o) { o.equilibrium->jacobian_penalty = -1; },
-           [](CarryOptions& o) { o.equilibrium->jacobian_penalty = std::nan(""); }}) {
+           [](CarryOptions& o) { o.equilibrium->jacobian_penalty = std::nan(""); },
+           [](CarryOptions& o) { o.equilibrium->adjoint_tolerance = -1; },
+           [](CarryOptions& o) { o.equilibrium->corrections = -1; },
+           [](CarryOptions& o) { o.equilibrium->corrections = o.equilibrium->iterations; },
+           [](CarryOptions& o) { o.equilibrium->start_deviation = -1; },
+           [](CarryOptions& o) { o.equilibrium->spectral_clip = -1; },
+           [](CarryOptions& o) { o.equilibrium->radius_limit = std::nan(""); },
+           [](CarryOptions& o) {
+             o.equilibrium->jacobian_penalty = -1;
+             o.equilibrium->radius_limit = 0.9;
+           }}) {
     CarryOptions options = options4().carry;
     change(options);
     EXPECT_THROW(CarryPool{options}, OptionError);

@@ -1,0 +1,112 @@
+// sudoku train: the options of --regime equilibrium.
+#include "engine/error.h"
+#include "tools/sudoku_train.h"
+#include "tools/support/options.h"
+
+namespace stillpoint::tools {
+
+using sudoku::AdjointKind;
+using sudoku::AdjointSolverKind;
+using sudoku::EquilibriumOptions;
+
+template <class T>
+void EquilibriumArguments::add(CLI::Option* option, T EquilibriumOptions::*member) {
+  options_.emplace_back(option,
+                        [this, member](EquilibriumOptions& o) { o.*member = values_.*member; });
+}
+
+void EquilibriumArguments::add_to(CLI::App& app) {
+  EquilibriumOptions& o = values_;
+  add(add_solver(app, o.solver,
+                 "equilibrium: solver of the fixed points and of the exact adjoint: anderson,\n"
+                 "broyden or damped (plain iteration). This option and those up to\n"
+                 "--radius-limit also with --resume, from there on [anderson]"),
+      &EquilibriumOptions::solver);
+  add(add_choice<AdjointKind>(app, "--adjoint", o.adjoint,
+                              {{"exact", AdjointKind::exact},
+                               {"phantom", AdjointKind::phantom},
+                               {"one-step", AdjointKind::one_step},
+                               {"neumann", AdjointKind::neumann}},
+                              "equilibrium: gradient, exact or approximated: phantom, one-step or "
+                              "neumann\n[exact]"),
+      &EquilibriumOptions::adjoint);
+  add(add_choice<AdjointSolverKind>(
+          app, "--adjoint-solver", o.adjoint_solver,
+          {{"same", AdjointSolverKind::same},
+           {"anderson", AdjointSolverKind::anderson},
+           {"broyden", AdjointSolverKind::broyden},
+           {"damped", AdjointSolverKind::damped},
+           {"gmres", AdjointSolverKind::gmres}},
+          "equilibrium: solver of the exact adjoint: as --solver (same), anderson, broyden,\n"
+          "damped or gmres [same]"),
+      &EquilibriumOptions::adjoint_solver);
+  add(app.add_option("--tolerance", o.tolerance,
+                     "equilibrium: relative residual at which solves stop")
+          ->capture_default_str(),
+      &EquilibriumOptions::tolerance);
+  add(app.add_option("--adjoint-tolerance", o.adjoint_tolerance,
+                     "equilibrium: that of the exact adjoint; 0: as --tolerance")
+          ->capture_default_str(),
+      &EquilibriumOptions::adjoint_tolerance);
+  add(add_number(app, "--iterations", o.iterations, "equilibrium: refinements of a board, at most"),
+      &EquilibriumOptions::iterations);
+  add(add_number(app, "--adjoint-iterations", o.adjoint_iterations,
+                 "equilibrium: products with the Jacobian, at most; terms of phantom and\n"
+                 "neumann [exact: 30, phantom, neumann: 5]")
+          ->default_str(""),
+      &EquilibriumOptions::adjoint_iterations);
+  add(app.add_option(
+             "--jacobian-penalty", o.jacobian_penalty,
+             "equilibrium: weight of the Jacobian's size |J|^2 / n in the loss; a negative\n"
+             "one rewards it, to see what comes of that")
+          ->capture_default_str(),
+      &EquilibriumOptions::jacobian_penalty);
+  add(add_number(app, "--corrections", o.corrections,
+                 "equilibrium: losses on the way to the fixed point besides", 0),
+      &EquilibriumOptions::corrections);
+  add(app.add_option("--start-deviation", o.start_deviation,
+                     "equilibrium: of noise on the starts of every other board")
+          ->capture_default_str(),
+      &EquilibriumOptions::start_deviation);
+  add(app.add_option("--spectral-clip", o.spectral_clip,
+                     "equilibrium: largest spectral norm of a matrix between hidden layers; 0: any")
+          ->capture_default_str(),
+      &EquilibriumOptions::spectral_clip);
+  add(app.add_option(
+             "--radius-limit", o.radius_limit,
+             "equilibrium: a guard moves the weight of the Jacobian penalty, from what\n"
+             "--jacobian-penalty says upwards, so that the spectral radius of the Jacobian\n"
+             "stays below this; 0: no guard")
+          ->capture_default_str(),
+      &EquilibriumOptions::radius_limit);
+}
+
+std::vector<const CLI::Option*> EquilibriumArguments::given() const {
+  std::vector<const CLI::Option*> given;
+  for (const auto& [option, set] : options_)
+    if (option->count() > 0) given.push_back(option);
+  return given;
+}
+
+void EquilibriumArguments::apply(EquilibriumOptions& o) const {
+  const AdjointKind before = o.adjoint;
+  bool iterations_given = false;
+  for (const auto& [option, set] : options_) {
+    if (option->count() == 0) continue;
+    set(o);
+    iterations_given |= option->get_name() == "--adjoint-iterations";
+  }
+  check<OptionError>(o.adjoint != AdjointKind::one_step || !iterations_given,
+                     "--adjoint-iterations {}: one-step takes none", o.adjoint_iterations);
+  // What serves a solve is too much for a sum of terms, and the other way round.
+  if (!iterations_given && o.adjoint != before)
+    o.adjoint_iterations = o.adjoint == AdjointKind::exact ? 30 : 5;
+}
+
+EquilibriumOptions EquilibriumArguments::made() const {
+  EquilibriumOptions o;
+  apply(o);
+  return o;
+}
+
+}  // namespace stillpoint::tools
