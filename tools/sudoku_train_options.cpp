@@ -56,9 +56,11 @@ void check_model(const CLI::App& app, sudoku::Model model) {
 sudoku::Trainer::Change change_of(const Given& given, const CLI::App& app) {
   const bool precision = app.count("--precision") > 0;
   const CLI::Option* option = given.equilibrium.given();
-  if (!precision && option == nullptr) return {};
-  return [&given, precision, option](sudoku::TrainOptions& o) {
+  const bool rate = app.count("--learning-rate") > 0;
+  if (!precision && !rate && option == nullptr) return {};
+  return [&given, precision, rate, option](sudoku::TrainOptions& o) {
     if (precision) o.net.precision = given.precision;
+    if (rate) o.learning_rate = given.learning_rate;
     if (option == nullptr) return;
     check<OptionError>(o.carry.equilibrium.has_value(),
                        "{}: wanted for a run of --regime equilibrium only", option->get_name());
@@ -211,10 +213,11 @@ std::function<int()> add_train(CLI::App& app) {
           {{"muon", sudoku::Optimiser::muon}, {"adamw", sudoku::Optimiser::adamw}},
           "Of the matrices between hidden layers: muon (orthogonal steps) or adamw, which all\n"
           "other parameters take [symbol: muon, but equilibrium and others: adamw]"),
-      app.add_option("--learning-rate", c->learning_rate,
-                     "At its highest [muon: 0.003, adamw: 0.001, but symbol: 0.002]")
-          ->check(CLI::PositiveNumber),
   };
+  app.add_option("--learning-rate", c->learning_rate,
+                 "At its highest. Also with --resume, for the rest of the run\n"
+                 "[muon: 0.003, adamw: 0.001, but symbol: 0.002]")
+      ->check(CLI::PositiveNumber);
   add_choice<sudoku::Precision>(
       app, "--precision", c->precision,
       {{"f32", sudoku::Precision::f32}, {"bf16", sudoku::Precision::bf16}},

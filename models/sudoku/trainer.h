@@ -56,8 +56,8 @@ class Trainer {
   int64_t boards() const { return pool_.state().next_puzzle; }  // drawn so far
 
   // A saved run makes, bit for bit, the steps that it would have made. `seconds` is the time it
-  // took so far, for the caller to keep. `change` may have it go on with other options: another
-  // precision, or in the regime equilibrium another way to the fixed points and their gradients.
+  // took so far, for the caller to keep. `change` may have it go on with another learning rate
+  // or precision, or in the regime equilibrium another way to the fixed points and their gradients.
   // Throws IoError, and FormatError also for options that contradict each other.
   using Change = std::function<void(TrainOptions&)>;
   void save(const std::filesystem::path& checkpoint) const;
