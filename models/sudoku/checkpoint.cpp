@@ -115,7 +115,8 @@ Trainer Trainer::load(const Path& checkpoint, Device device, const Change& chang
     CarryPool::State pool = pool_state(file, options.carry.boards, device);
     const TrainOptions before = options;
     if (change) change(options);
-    if (options.carry.puzzles != before.carry.puzzles) std::ranges::fill(pool.fresh, 1);
+    const bool other_puzzles = options.carry.puzzles != before.carry.puzzles;
+    if (other_puzzles) std::ranges::fill(pool.fresh, 1);
     Trainer trainer(options, device);
     assign_tensors(trainer.net_->parameters(), without_prefix(file.tensors, kModel));
     trainer.optimiser_.load_state(file.tensors);

@@ -74,9 +74,10 @@ Tensor jacobian_penalty(const Network& net, const Tensor& z, const Tensor& puzzl
 // With noise on every other board: a network that sees both kinds of start learns to forget it.
 Tensor noisy_start(const Tensor& start, double deviation, Philox& random) {
   if (deviation == 0) return start;
-  std::vector<float> chosen(static_cast<size_t>(start.dim(0)));
-  for (size_t b = 1; b < chosen.size(); b += 2) chosen[b] = 1;
-  const Tensor mask = Tensor::from(chosen, {start.dim(0), 1, 1}).to(start.device());
+  std::vector<float> chosen;
+  for (int64_t b = 0; b < start.dim(0); ++b)
+    chosen.insert(chosen.end(), static_cast<size_t>(start.dim(1)), static_cast<float>(b % 2));
+  const Tensor mask = Tensor::from(chosen, {start.dim(0), start.dim(1), 1}).to(start.device());
   const Tensor noise = ops::normal(start.shape(), random, 0.0, deviation, start.options());
   return ops::add(start.detach(), ops::mul(noise, mask));
 }

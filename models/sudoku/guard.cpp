@@ -8,7 +8,7 @@
 namespace stillpoint::sudoku {
 namespace {
 
-constexpr double kGrow = 1.5, kFall = 0.95;
+constexpr double kGrow = 1.25, kFall = 0.8;
 // Solves that stop at their cap near the tolerance are no alarm.
 constexpr double kResiduals = 30;
 

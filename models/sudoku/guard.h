@@ -10,12 +10,12 @@ struct GuardOptions {
   double limit = 0.9;       // of the radius; more than 0
   double tolerance = 1e-3;  // of the solves: a residual far above it counts as a radius above limit
   double least = 0.03;      // weight of the penalty; more than 0
-  double most = 30;
+  double most = 3;
 };
 
 // What it does depends on the trend: the next observation is expected as far from the last one as
 // that is from the one before (of the residual, in its logarithm). Expected beyond the limit, the
-// weight grows by half; else it falls by a twentieth.
+// weight grows by a quarter; else it falls by a fifth.
 class Guard {
  public:
   // Throws OptionError on options outside their range.

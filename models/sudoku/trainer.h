@@ -57,8 +57,8 @@ class Trainer {
   int64_t boards() const { return pool_.state().next_puzzle; }  // drawn so far
 
   // A saved run makes, bit for bit, the steps that it would have made. `change` may have it go on
-  // with other options: another precision, learning rate (which then rises anew) or number of
-  // segments, other puzzles (the boards in the pool begin at the network's start), in the regime
+  // with other options: another precision, learning rate or number of segments, other puzzles (the
+  // boards in the pool then begin at the network's start, and the rate rises anew), in the regime
   // equilibrium another way to the fixed points and their gradients. Throws IoError, and
   // FormatError also for options that contradict each other.
   using Change = std::function<void(TrainOptions&)>;

@@ -326,7 +326,7 @@ TEST(Equilibrium, TheGuardRaisesThePenaltyWhereTheRadiusIsTooLarge) {
     const auto h = held.step(0).guard, c = calm.step(0).guard;
     ASSERT_TRUE(h && c);
     EXPECT_GT(h->radius, 0.05);
-    EXPECT_FLOAT_EQ(h->weight, 0.03 * std::pow(1.5, k / 10 + 1));
+    EXPECT_NEAR(h->weight, 0.03 * std::pow(1.25, k / 10 + 1), 1e-12);
     EXPECT_EQ(c->weight, 0.03);
     EXPECT_FALSE(free.step(0).guard.has_value());
   }
@@ -336,11 +336,11 @@ TEST(Guard, ActsOnTheTrend) {
   const GuardOptions options{.limit = 0.9, .tolerance = 1e-3, .least = 0.1, .most = 1};
   Guard guard(options);
   EXPECT_EQ(guard.weight(), 0.1);
-  EXPECT_EQ(guard.observe(0.7, 1e-3), 0.1);           // calm, at the least
-  EXPECT_DOUBLE_EQ(guard.observe(0.82, 1e-3), 0.15);  // expects 0.94 next
-  EXPECT_DOUBLE_EQ(guard.observe(0.8, 1e-3), 0.15 * 0.95);
+  EXPECT_EQ(guard.observe(0.7, 1e-3), 0.1);            // calm, at the least
+  EXPECT_DOUBLE_EQ(guard.observe(0.82, 1e-3), 0.125);  // expects 0.94 next
+  EXPECT_DOUBLE_EQ(guard.observe(0.79, 1e-3), 0.1);
   // 6 times as much as before, twice, is more than 30 tolerances.
-  EXPECT_DOUBLE_EQ(guard.observe(0.8, 6e-3), 0.15 * 0.95 * 1.5);
+  EXPECT_DOUBLE_EQ(guard.observe(0.79, 6e-3), 0.125);
   for (int k = 0; k < 20; ++k) guard.observe(0.8, std::nan(""));
   EXPECT_EQ(guard.weight(), 1);  // the most
   Guard resumed(options);

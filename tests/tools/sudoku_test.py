@@ -187,7 +187,9 @@ class Sudoku(Program):
 
     def test_says_which_options_are_of_equilibria(self):
         for option in (["--solver", "damped"], ["--adjoint", "exact"], ["--tolerance", 0.1], ["--iterations", 3],
-                       ["--adjoint-iterations", 3], ["--jacobian-penalty", 1]):
+                       ["--adjoint-iterations", 3], ["--jacobian-penalty", 1], ["--adjoint-solver", "gmres"],
+                       ["--adjoint-tolerance", 0.1], ["--corrections", 1], ["--start-deviation", 1],
+                       ["--spectral-clip", 1], ["--radius-limit", 1]):
             self.fails(f"{option[0]}: wanted with --regime equilibrium only", *self.small, "--steps", 3, *option)
         equilibrium = [*self.small, "--steps", 3, "--regime", "equilibrium"]
         self.fails("--window 4: wanted with --regime carry and unroll only", *equilibrium, "--window", 4)
@@ -195,9 +197,40 @@ class Sudoku(Program):
         self.fails("--adjoint-iterations 4: one-step", *equilibrium, "--adjoint", "one-step", "--adjoint-iterations", 4)
         self.fails("tolerance", *equilibrium, "--tolerance", 1)
         self.fails("tolerance", *equilibrium, "--tolerance", "nan")
-        self.fails("Jacobian penalty of -1", *equilibrium, "--jacobian-penalty", -1)
+        self.fails("Jacobian penalty of nan", *equilibrium, "--jacobian-penalty", "nan")
+        self.fails("Jacobian penalty of -1 and a limit", *equilibrium, "--jacobian-penalty", -1, "--radius-limit", 0.9)
+        self.fails("30 corrections", *equilibrium, "--corrections", 30)
+        self.fails("spectral clip of -1", *equilibrium, "--spectral-clip", -1)
+        self.fails("'lu'; wanted", *equilibrium, "--adjoint-solver", "lu")
         self.fails("'newton'; wanted", *equilibrium, "--solver", "newton")
         self.assertFalse(self.checkpoint.exists())
+
+    def test_goes_on_with_other_solves(self):
+        train = ["train", "--output", self.run_folder, "--validate", 4, "--steps", 40]
+        self.works(*self.anywhere, "--output", self.run_folder, "--regime", "equilibrium", "--steps", 40, "--until", 20,
+                   "--learning-rate", 0.01)
+        lines = lambda: list(map(json.loads, (self.run_folder / "metrics.jsonl").read_text().splitlines()))
+        self.assertEqual(lines()[-1]["step"], 20)
+        before = len(lines())
+        self.works(*train, "--resume", "--save-steps", 5, "--jacobian-penalty", 0.5, "--adjoint", "phantom", "--spectral-clip",
+                   2, "--radius-limit", 0.01, "--corrections", 1, "--start-deviation", 0.1, "--learning-rate", 0.001)
+        run, *after = lines()[before:]
+        self.assertEqual((run["run"]["adjoint"], run["run"]["adjoint_iterations"], run["run"]["jacobian_penalty"],
+                          run["run"]["learning_rate"]), ("phantom", 5, 0.5, 0.001))
+        steps = [line for line in after if "loss" in line]
+        self.assertEqual([(line["step"], line["adjoint_iterations"]) for line in steps], [(30, 0), (40, 0)])
+        self.assertLess(steps[0]["learning_rate"], 0.001)
+        self.assertGreater(steps[1]["guard_weight"], steps[0]["guard_weight"])
+        self.assertEqual([line["step"] for line in after if "radii" in line], [25, 30, 35, 40])
+        self.assertIn(b"--adjoint phantom --tolerance 0.001 --iterations 30 --adjoint-iterations 5 --jacobian-penalty 0.5 "
+                      b"--corrections 1 --start-deviation 0.1 --spectral-clip 2 --radius-limit 0.01",
+                      (self.run_folder / "network.safetensors").read_bytes())
+        self.fails("iterations", *train, "--resume", "--iterations", 1)  # no room for the correction
+        other = self.folder / "unrolled"
+        self.works(*self.anywhere, "--output", other, "--regime", "unroll", "--steps", 3)
+        self.fails("--iterations: wanted for a run of --regime equilibrium only", "train", "--resume", "--output", other,
+                   "--steps", 5, "--iterations", 9)
+        self.fails("--save-every", *self.small, "--steps", 3, "--save-every", 9, "--save-steps", 9)
 
     def test_evaluates_with_a_solver(self):
         self.works(*self.small, "--steps", 20)
