@@ -219,7 +219,7 @@ std::function<int()> add_train(CLI::App& app) {
           "Of the matrices between hidden layers: muon (orthogonal steps) or adamw, which all\n"
           "other parameters take [symbol: muon, but equilibrium and others: adamw]"),
   };
-  // These can change when a run is taken up again; the learning rate then rises anew from 0.
+  // These can change when a run is taken up again.
   app.add_option(
          "--learning-rate", c->learning_rate,
          "At its highest. Also with --resume [muon: 0.003, adamw: 0.001, but symbol: 0.002]")

@@ -113,14 +113,14 @@ Trainer Trainer::load(const Path& checkpoint, Device device, const Change& chang
     const Json train = Json::parse(text(file, "train"));
     TrainOptions options = train_options(train, net_options(file));
     CarryPool::State pool = pool_state(file, options.carry.boards, device);
-    const TrainOptions before = options;
+    const GeneratorOptions before = options.carry.puzzles;
     if (change) change(options);
-    const bool other_puzzles = options.carry.puzzles != before.carry.puzzles;
+    const bool other_puzzles = options.carry.puzzles != before;
     if (other_puzzles) std::ranges::fill(pool.fresh, 1);
     Trainer trainer(options, device);
     assign_tensors(trainer.net_->parameters(), without_prefix(file.tensors, kModel));
     trainer.optimiser_.load_state(file.tensors);
-    if (options.learning_rate != before.learning_rate) trainer.options_.warm_from = trainer.steps();
+    if (other_puzzles) trainer.options_.warm_from = trainer.steps();
     check<FormatError>(trainer.steps() == 0 || pool.states.defined(),
                        "{} steps, but no carried states", trainer.steps());
     trainer.pool_.restore(std::move(pool), *trainer.net_);
