@@ -59,18 +59,9 @@ sudoku::Trainer open_run(const TrainCommand& c, const fs::path& checkpoint) {
   std::error_code error;
   fs::create_directories(c.output, error);
   check<IoError>(!error, "--output {}: {}", c.output, error.message());
-  return sudoku::Trainer(c.train, c.common.device);
-}
-
-// What a model has of its own.
-std::string model_options(const sudoku::NetworkOptions& o) {
-  if (o.model == sudoku::Model::symbol) return "";
-  if (o.model == sudoku::Model::refine) return fmt::format(" --graph {}", sudoku::name(o.wiring));
-  const sudoku::LearnedGraphOptions& l = o.learned;
-  return fmt::format(
-      " --neighbours {} --width {} --law {} --baseline {} --draws {} --entropy {} --discount {}",
-      l.neighbours, l.width, sudoku::name(l.law), sudoku::name(l.baseline), l.draws, l.entropy,
-      l.discount);
+  sudoku::Trainer trainer(c.train, c.common.device);
+  if (!c.from.empty()) trainer.start_from(c.from);
+  return trainer;
 }
 
 class Run {
@@ -159,6 +150,10 @@ class Run {
                                 {"gradient_norm", r.gradient_norm},
                                 {"learning_rate", r.learning_rate},
                                 {"boards", trainer_.boards()}};
+    if (r.draws) {
+      line["draws_gradient_variance"] = r.draws->variance;
+      line["draws_signal_to_noise"] = r.draws->signal_to_noise;
+    }
     if (trainer_.options().carry.equilibrium) {
       const sudoku::EquilibriumReport& e = r.carry.equilibrium;
       line.update({{"iterations", e.iterations},
@@ -202,7 +197,7 @@ class Run {
   void save() {
     trainer_.seconds = elapsed();
     trainer_.save(checkpoint_);
-    trainer_.save_network(network_, command_line());
+    trainer_.save_network(network_, command_line(command_, trainer_.options()));
   }
 
   // Once a step, and not for who has pressed Ctrl-C.
@@ -234,35 +229,6 @@ class Run {
 
   void plot() const {
     if (!command_.plot.empty()) draw_svg(command_.plot, training_charts(metrics_.path()));
-  }
-
-  // What makes this network again: bit for bit if its length is in steps.
-  std::string command_line() const {
-    const sudoku::TrainOptions& o = trainer_.options();
-    const sudoku::Regime regime = sudoku::regime_of(o.carry);
-    return fmt::format(
-        "sudoku train --model {}{} --regime {} --box {} --channels {} --boards {}{} "
-        "--minimal-share {} --optimiser {} --learning-rate {}{} --seed {} {}",
-        sudoku::name(o.net.model), model_options(o.net), sudoku::name(regime), o.net.geometry.box,
-        o.net.channels, o.carry.boards, regime_arguments(o.carry), o.carry.puzzles.minimal_share,
-        sudoku::name(o.optimiser), o.learning_rate,
-        o.net.precision == sudoku::Precision::bf16 ? " --precision bf16" : "", o.seed,
-        command_.steps > 0 ? fmt::format("--steps {}", command_.steps)
-                           : fmt::format("--minutes {}", command_.minutes));
-  }
-
-  static std::string regime_arguments(const sudoku::CarryOptions& o) {
-    if (const auto& e = o.equilibrium) {
-      const bool one_step = e->adjoint == sudoku::AdjointKind::one_step;
-      return fmt::format(
-          " --solver {} --adjoint {} --tolerance {} --iterations {}{}{}", sudoku::name(e->solver),
-          sudoku::name(e->adjoint), e->tolerance, e->iterations,
-          one_step ? "" : fmt::format(" --adjoint-iterations {}", e->adjoint_iterations),
-          e->jacobian_penalty > 0 ? fmt::format(" --jacobian-penalty {}", e->jacobian_penalty)
-                                  : "");
-    }
-    return fmt::format(" --window {}{}", o.window,
-                       o.segments == 1 ? "" : fmt::format(" --segments {}", o.segments));
   }
 
   void print_summary() const {

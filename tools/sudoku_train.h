@@ -13,7 +13,7 @@ namespace stillpoint::tools {
 struct TrainCommand {
   CommonOptions common;
   sudoku::TrainOptions train;
-  std::string output;
+  std::string output, from;
   double minutes = 0;
   int64_t steps = 0;
   bool resume = false;
@@ -22,6 +22,11 @@ struct TrainCommand {
   int64_t validate = 64;
   std::string plot;
 };
+
+// The options that a model has of its own, and the command line that makes a run again: bit for bit
+// if its length is in steps.
+std::string model_options(const sudoku::NetworkOptions& options);
+std::string command_line(const TrainCommand& command, const sudoku::TrainOptions& options);
 
 // Returns the exit status. Throws what opening, making and saving a run throws.
 int run_train(const TrainCommand& command);

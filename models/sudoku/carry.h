@@ -14,6 +14,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <vector>
@@ -59,7 +60,8 @@ class CarryPool {
 
   // One window for every board, on the device of `net`: adds the gradient of the mean loss to its
   // parameters, carries the states on and replaces the boards that leave.
-  CarryReport step(const Network& net);
+  // `after_slice` is called whenever the gradient of one more slice is added.
+  CarryReport step(const Network& net, const std::function<void()>& after_slice = {});
 
   // Everything that decides the steps to come. Boards are made again from their indices.
   struct State {

@@ -1,9 +1,14 @@
 #include "models/sudoku/trainer.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <numbers>
 #include <utility>
+#include <vector>
+
+#include "engine/error.h"
 
 namespace stillpoint::sudoku {
 namespace {
@@ -44,6 +49,47 @@ std::vector<std::string> hidden_matrices(const NamedTensors& parameters) {
   return names;
 }
 
+// The gradients of the slices, told apart as they are added up.
+class SliceGradients {
+ public:
+  explicit SliceGradients(const NamedTensors& parameters) {
+    for (const auto& [name, p] : parameters)
+      if (!name.starts_with("refiner.")) parameters_.push_back(p);
+  }
+
+  void add() {
+    std::vector<float> sum;
+    for (const Tensor& p : parameters_) {
+      if (!p.grad().defined()) continue;
+      const std::vector<float> g = p.grad().to_vector<float>();
+      sum.insert(sum.end(), g.begin(), g.end());
+    }
+    sum_.resize(sum.size());
+    for (size_t e = 0; e < sum.size(); ++e) {
+      const double of_slice = static_cast<double>(sum[e]) - static_cast<double>(sum_[e]);
+      squares_ += of_slice * of_slice;
+    }
+    sum_ = std::move(sum);
+    ++slices_;
+  }
+
+  // A slice adds its share 1 / n of the gradient, so that n times that is an estimate of its own.
+  DrawsGradient spread() const {
+    const auto n = static_cast<double>(slices_);
+    double length = 0;  // squared, of the mean of the estimates
+    for (const float s : sum_) length += static_cast<double>(s) * static_cast<double>(s);
+    const double variance = n * (n * squares_ - length) / (n - 1);
+    const double signal = std::max(0.0, length - variance / n);
+    return {variance, variance > 0 ? std::sqrt(signal / variance) : 0};
+  }
+
+ private:
+  std::vector<Tensor> parameters_;
+  std::vector<float> sum_;
+  double squares_ = 0;
+  int64_t slices_ = 0;
+};
+
 }  // namespace
 
 const char* name(Optimiser optimiser) { return optimiser == Optimiser::muon ? "muon" : "adamw"; }
@@ -63,7 +109,15 @@ Trainer::Trainer(const TrainOptions& options, Device device)
       pool_(options.carry) {}
 
 TrainReport Trainer::step(double progress) {
-  TrainReport report{.carry = pool_.step(*net_)};
+  TrainReport report;
+  const int64_t boards = options_.carry.boards, slice = options_.carry.slice;
+  if (options_.net.model == Model::learned_graph && boards > slice && boards % slice == 0) {
+    SliceGradients slices(net_->parameters());
+    report.carry = pool_.step(*net_, [&] { slices.add(); });
+    report.draws = slices.spread();
+  } else {
+    report.carry = pool_.step(*net_);
+  }
   check<Error>(std::isfinite(report.carry.loss), "train: the loss of step {} is {}", steps() + 1,
                report.carry.loss);
   const double warm = options_.warmup == 0
@@ -77,6 +131,19 @@ TrainReport Trainer::step(double progress) {
   check<Error>(std::isfinite(report.gradient_norm), "train: the gradient of step {} has norm {}",
                steps(), report.gradient_norm);
   return report;
+}
+
+void Trainer::start_from(const std::filesystem::path& file) {
+  check<OptionError>(steps() == 0, "train: weights of {} after {} steps; wanted before the first",
+                     file.string(), steps());
+  const auto net = load_network(file, net_->device());
+  try {
+    check<FormatError>(net->options.model == net_->options.model, "a network {}; wanted {}",
+                       name(net->options.model), name(net_->options.model));
+    assign_tensors(net_->parameters(), net->parameters());
+  } catch (const Error& error) {
+    throw FormatError(fmt::format("{}: {}", file.string(), error.what()));
+  }
 }
 
 }  // namespace stillpoint::sudoku
