@@ -63,6 +63,10 @@ Sample<KSubset> sample(const Tensor& q, const Tensor& k, KSubset law, Philox& ra
 Sample<KSubset> sample(const Tensor& scores, KSubset law, Philox& random,
                        const SampleOptions& options = {});
 
+// q . k: [B, N, width] and [B, M, width] -> [B, N, M], once differentiable. What KSubset draws by,
+// over sqrt(width); made once, it may be repeated for several draws. Refuses what `sample` refuses.
+Tensor attention_scores(const Tensor& q, const Tensor& k);
+
 // log of the probability of a row's draws: [B, N]. Of Plackett and Luce's in the order in which
 // they were drawn, or of the set of them in any order, whose gradient varies less where what is
 // done with the draws does not depend on their order. Once differentiable.

@@ -59,7 +59,9 @@ sudoku::Trainer open_run(const TrainCommand& c, const fs::path& checkpoint) {
   std::error_code error;
   fs::create_directories(c.output, error);
   check<IoError>(!error, "--output {}: {}", c.output, error.message());
-  return sudoku::Trainer(c.train, c.common.device);
+  sudoku::Trainer trainer(c.train, c.common.device);
+  if (!c.from.empty()) trainer.start_from(c.from);
+  return trainer;
 }
 
 class Run {
@@ -126,7 +128,7 @@ class Run {
                                             : fmt::format(" --minutes {}", command_.minutes);
     if (command_.until > 0) length += fmt::format(" --until {}", command_.until);
     if (!command_.resume) {
-      trainer_.command = command_line(trainer_.options()) + length;
+      trainer_.command = command_line(command_, trainer_.options()) + length;
       return;
     }
     if (command_.changes.empty() && trainer_.command.ends_with(length)) return;

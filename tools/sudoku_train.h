@@ -16,7 +16,7 @@ namespace stillpoint::tools {
 struct TrainCommand {
   CommonOptions common;
   sudoku::TrainOptions train;
-  std::string output;
+  std::string output, from;
   double minutes = 0;
   int64_t steps = 0;
   int64_t until = 0;  // the run stops after this step as if interrupted; 0: only at its end
@@ -53,7 +53,7 @@ nlohmann::ordered_json step_record(const sudoku::Trainer& trainer, double second
 // The options as they were given.
 std::string as_given(const std::vector<const CLI::Option*>& options);
 // Of a run from its beginning, without its length.
-std::string command_line(const sudoku::TrainOptions& options);
+std::string command_line(const TrainCommand& command, const sudoku::TrainOptions& options);
 
 // Returns the exit status. Throws what opening, making and saving a run throws.
 int run_train(const TrainCommand& command);

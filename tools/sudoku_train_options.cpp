@@ -42,11 +42,15 @@ void check_regime(const Given& given) {
 }
 
 // Options that the chosen model has no use for are refused, not passed over.
-void check_model(const CLI::App& app, sudoku::Model model) {
-  for (const char* option :
-       {"--neighbours", "--width", "--law", "--baseline", "--draws", "--entropy", "--discount"}) {
+void check_model(const CLI::App& app, sudoku::Model model, sudoku::Estimator estimator) {
+  for (const char* option : {"--neighbours", "--width", "--law", "--estimator", "--baseline",
+                             "--credit", "--draws", "--entropy", "--discount"}) {
     check<OptionError>(model == sudoku::Model::learned_graph || app.count(option) == 0,
                        "{}: wanted with --model learned-graph only", option);
+  }
+  for (const char* option : {"--baseline", "--credit", "--discount"}) {
+    check<OptionError>(estimator == sudoku::Estimator::score || app.count(option) == 0,
+                       "{}: wanted with --estimator score only", option);
   }
   check<OptionError>(model == sudoku::Model::refine || app.count("--graph") == 0,
                      "--graph: wanted with --model refine only");
@@ -92,7 +96,7 @@ int run(Given& given, const CLI::App& app) {
     check_plotter();
     c.plot = output_file("--plot", c.plot).string();
   }
-  check_model(app, c.train.net.model);
+  check_model(app, c.train.net.model, c.train.net.learned.estimator);
   const bool learned = c.train.net.model == sudoku::Model::learned_graph;
   if (learned && app.count("--regime") == 0) given.regime = sudoku::Regime::unroll;
   check<OptionError>(!learned || given.regime == sudoku::Regime::unroll,
@@ -192,6 +196,12 @@ std::function<int()> add_train(CLI::App& app) {
           "learned-graph: how neighbours are drawn. plackett-luce: without replacement;\n"
           "ordered-plackett-luce: the same, scored in the order of the draws;\n"
           "with-replacement; k-subset: conditional Bernoulli [k-subset]"),
+      add_choice<sudoku::Estimator>(
+          app, "--estimator", learned.estimator,
+          {{"score", sudoku::Estimator::score},
+           {"straight-through", sudoku::Estimator::straight_through}},
+          "learned-graph: how gradients pass the draws. score: unbiased; straight-through:\n"
+          "biased, from the first refinement that tells anything, but with less noise [score]"),
       add_choice<sudoku::Baseline>(
           app, "--baseline", learned.baseline,
           {{"none", sudoku::Baseline::none},
@@ -199,6 +209,11 @@ std::function<int()> add_train(CLI::App& app) {
            {"board", sudoku::Baseline::others_of_board}},
           "learned-graph: what a cost is compared with: none, the other boards (batch) or the\n"
           "other draws for the same one (board) [board]"),
+      add_choice<sudoku::Credit>(
+          app, "--credit", learned.credit,
+          {{"downstream", sudoku::Credit::downstream}, {"all", sudoku::Credit::all}},
+          "learned-graph: the costs that a draw answers for, those downstream of it or all of its\n"
+          "board [downstream]"),
       add_number(app, "--draws", learned.draws, "learned-graph: graphs drawn for every board"),
       app.add_option("--entropy", learned.entropy, "learned-graph: weight of an entropy bonus")
           ->check(CLI::NonNegativeNumber)
@@ -241,6 +256,9 @@ std::function<int()> add_train(CLI::App& app) {
       {{"f32", sudoku::Precision::f32}, {"bf16", sudoku::Precision::bf16}},
       "symbol: of products of matrices. bf16: operands rounded to bfloat16, sums in float32;\n"
       "needs AMX-BF16 on the CPU. Also with --resume, for the rest of the run [f32]");
+  fixed.push_back(app.add_option("--from", o.from,
+                                 "Start with the weights of another run, a checkpoint or network\n"
+                                 "of the same model, --channels and --width"));
   for (CLI::Option* option : fixed) option->excludes(resume);
   add_number(app, "--until", o.until,
              "Stop after this step, as Ctrl-C does: --steps or --minutes go on to say how the\n"

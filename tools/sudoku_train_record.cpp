@@ -18,9 +18,12 @@ std::string model_options(const sudoku::NetworkOptions& o) {
   if (o.model == sudoku::Model::refine) return fmt::format(" --graph {}", sudoku::name(o.wiring));
   const sudoku::LearnedGraphOptions& l = o.learned;
   return fmt::format(
-      " --neighbours {} --width {} --law {} --baseline {} --draws {} --entropy {} --discount {}",
-      l.neighbours, l.width, sudoku::name(l.law), sudoku::name(l.baseline), l.draws, l.entropy,
-      l.discount);
+      " --neighbours {} --width {} --law {} --draws {} --entropy {}{}", l.neighbours, l.width,
+      sudoku::name(l.law), l.draws, l.entropy,
+      l.estimator == sudoku::Estimator::straight_through
+          ? " --estimator straight-through"
+          : fmt::format(" --baseline {} --credit {} --discount {}", sudoku::name(l.baseline),
+                        sudoku::name(l.credit), l.discount));
 }
 
 std::string equilibrium_arguments(const sudoku::EquilibriumOptions& e) {
@@ -95,6 +98,10 @@ nlohmann::ordered_json step_record(const sudoku::Trainer& trainer, double second
                               {"gradient_norm", r.gradient_norm},
                               {"learning_rate", r.learning_rate},
                               {"boards", trainer.boards()}};
+  if (r.draws) {
+    line["draws_gradient_variance"] = r.draws->variance;
+    line["draws_signal_to_noise"] = r.draws->signal_to_noise;
+  }
   if (trainer.options().carry.equilibrium) {
     const sudoku::EquilibriumReport& e = r.carry.equilibrium;
     line.update({{"iterations", e.iterations},
@@ -115,17 +122,18 @@ std::string as_given(const std::vector<const CLI::Option*>& options) {
   return text;
 }
 
-std::string command_line(const sudoku::TrainOptions& o) {
+std::string command_line(const TrainCommand& c, const sudoku::TrainOptions& o) {
   const sudoku::Regime regime = sudoku::regime_of(o.carry);
   return fmt::format(
       "sudoku train --model {}{} --regime {} --box {} --channels {} --boards {}{}{} "
-      "--minimal-share {} --optimiser {} --learning-rate {}{} --seed {}",
+      "--minimal-share {} --optimiser {} --learning-rate {}{}{} --seed {}",
       sudoku::name(o.net.model), model_options(o.net), sudoku::name(regime), o.net.geometry.box,
       o.net.channels, o.carry.boards, regime_arguments(o.carry),
       o.carry.puzzles.hard_share > 0 ? fmt::format(" --hard-share {}", o.carry.puzzles.hard_share)
                                      : "",
       o.carry.puzzles.minimal_share, sudoku::name(o.optimiser), o.learning_rate,
-      o.net.precision == sudoku::Precision::bf16 ? " --precision bf16" : "", o.seed);
+      o.net.precision == sudoku::Precision::bf16 ? " --precision bf16" : "",
+      c.from.empty() ? "" : " --from " + c.from, o.seed);
 }
 
 }  // namespace stillpoint::tools

@@ -21,21 +21,42 @@ Tensor workspace_for(const Tensor& scores, const kernels::KSubsetShape& shape) {
   return Tensor::empty({size}, scores.options());
 }
 
-// q k^T, sample by sample: [B, N, width], [B, M, width] -> [B, N, M].
-Tensor products(const Tensor& q, const Tensor& k) {
-  const int64_t batch = q.dim(0), queries = q.dim(1), keys = k.dim(1), width = q.dim(2);
-  if (batch * queries == 0) return Tensor::empty({batch, queries, keys}, q.options());
+// Sample by sample: [B, N, K] and [B, K, M] (after transposing) -> [B, N, M].
+Tensor products(const Tensor& a, const Tensor& b, ops::Transpose ta, ops::Transpose tb) {
+  const auto of = [](const Tensor& x, int64_t at) {
+    return ops::reshape(ops::rows(x, at, 1), {x.dim(1), x.dim(2)});
+  };
+  const int64_t batch = a.dim(0), rows = a.dim(ta == ops::Transpose::yes ? 2 : 1),
+                columns = b.dim(tb == ops::Transpose::yes ? 1 : 2);
+  if (batch * rows * columns == 0) return Tensor::empty({batch, rows, columns}, a.options());
   std::vector<Tensor> parts;
-  for (int64_t b = 0; b < batch; ++b) {
-    const Tensor of_queries = ops::reshape(ops::rows(q, b, 1), {queries, width});
-    const Tensor of_keys = ops::reshape(ops::rows(k, b, 1), {keys, width});
-    const Tensor part = ops::matmul(of_queries, of_keys, ops::Transpose::no, ops::Transpose::yes);
-    parts.push_back(ops::reshape(part, {1, queries * keys}));
-  }
-  return ops::reshape(ops::concat(parts), {batch, queries, keys});
+  for (int64_t at = 0; at < batch; ++at)
+    parts.push_back(ops::reshape(ops::matmul(of(a, at), of(b, at), ta, tb), {1, rows * columns}));
+  return ops::reshape(ops::concat(parts), {batch, rows, columns});
 }
 
 }  // namespace
+
+Tensor attention_scores(const Tensor& q, const Tensor& k) {
+  using enum ops::Transpose;
+  check_sample_inputs(q, k, 1, {});
+  Tensor scores;
+  {
+    const NoGrad no_grad;
+    scores = products(q, k, no, yes);
+  }
+  // By hand: each sample's rows would hand a gradient of the whole batch's size back.
+  return record("attention_scores", {q, k}, scores, [q, k](const Tensor& g) {
+    Tensor dq, dk;
+    {
+      const NoGrad no_grad;
+      dq = products(g, k, no, no);
+      dk = products(g, q, yes, no);
+    }
+    return Gradients{record_undifferentiable("attention_scores_backward", {g, q, k}, dq),
+                     record_undifferentiable("attention_scores_backward", {g, q, k}, dk)};
+  });
+}
 
 Sample<KSubset> sample(const Tensor& scores, KSubset law, Philox& random,
                        const SampleOptions& options) {
@@ -86,7 +107,7 @@ Sample<KSubset> sample(const Tensor& q, const Tensor& k, KSubset law, Philox& ra
   check_sample_inputs(q, k, law.count, options);
   SampleOptions scaled = options;
   scaled.temperature *= std::sqrt(static_cast<double>(q.dim(2)));
-  return sample(products(q, k), law, random, scaled);
+  return sample(attention_scores(q, k), law, random, scaled);
 }
 
 Tensor score(const Sample<KSubset>& sample) { return sample.log_prob; }

@@ -154,7 +154,7 @@ void CarryPool::window(const Network& net, int64_t begin, int64_t size, CarryRep
   }
 }
 
-CarryReport CarryPool::step(const Network& net) {
+CarryReport CarryPool::step(const Network& net, const std::function<void()>& after_slice) {
   if (!state_.states.defined()) {
     state_.states = Tensor::zeros(states_shape(net, options_.boards), {.device = net.device()});
   }
@@ -163,6 +163,7 @@ CarryReport CarryPool::step(const Network& net) {
   for (int64_t begin = 0; begin < options_.boards; begin += options_.slice) {
     const int64_t size = std::min(options_.slice, options_.boards - begin);
     window(net, begin, size, report, solved);
+    if (after_slice) after_slice();
   }
   Philox random = Philox::from_state(state_.random);
   std::vector<int64_t> leaving;

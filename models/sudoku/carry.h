@@ -15,6 +15,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <optional>
 #include <span>
 #include <vector>
@@ -60,7 +61,8 @@ class CarryPool {
 
   // One window for every board, on the device of `net`: adds the gradient of the mean loss to its
   // parameters, carries the states on and replaces the boards that leave.
-  CarryReport step(const Network& net);
+  // `after_slice` is called whenever the gradient of one more slice is added.
+  CarryReport step(const Network& net, const std::function<void()>& after_slice = {});
 
   // Of the steps to come; wanted with fixed points.
   void set_jacobian_penalty(double weight) { options_.equilibrium->jacobian_penalty = weight; }

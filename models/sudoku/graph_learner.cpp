@@ -6,6 +6,7 @@
 
 #include "engine/autograd.h"
 #include "engine/sampling.h"
+#include "models/sudoku/drawn_graph.h"
 
 namespace stillpoint::sudoku {
 namespace {
@@ -28,7 +29,8 @@ NetworkOptions checked(NetworkOptions o) {
                      l.width, cells, kMostColumns);
   check<OptionError>(l.layers >= 0, "learned graph: {} layers; wanted 0 or more", l.layers);
   check<OptionError>(l.draws >= 1, "learned graph: {} draws; wanted 1 or more", l.draws);
-  check<OptionError>(l.baseline != Baseline::others_of_board || l.draws >= 2,
+  check<OptionError>(l.estimator == Estimator::straight_through ||
+                         l.baseline != Baseline::others_of_board || l.draws >= 2,
                      "learned graph: a baseline of the other draws of a board, but {} draw; wanted "
                      "2 or more",
                      l.draws);
@@ -44,109 +46,6 @@ Tensor identity(int64_t size, double value) {
   for (int64_t i = 0; i < size; ++i)
     values[static_cast<size_t>(i * size + i)] = static_cast<float>(value);
   return Tensor::from(values, {size, size});
-}
-
-std::vector<int32_t> values_of(std::span<const Board> boards) {
-  std::vector<int32_t> values;
-  for (const Board& board : boards)
-    for (int cell = 0; cell < board.geometry.cells(); ++cell) values.push_back(board[cell]);
-  return values;
-}
-
-// [boards, cells] and [boards, cells, k] -> [boards, cells, 1 + k].
-Tensor packed(const std::vector<int32_t>& digits, const Tensor& neighbours) {
-  const std::vector<int32_t> lists = neighbours.to_vector<int32_t>();
-  const int64_t k = neighbours.dim(2);
-  std::vector<int32_t> all;
-  for (size_t cell = 0; cell < digits.size(); ++cell) {
-    all.push_back(digits[cell]);
-    const auto first = lists.begin() + static_cast<ptrdiff_t>(cell) * k;
-    check<Error>(std::all_of(first, first + k, [](int32_t j) { return j >= 0; }),
-                 "learned graph: the attention is not finite");
-    all.insert(all.end(), first, first + k);
-  }
-  return Tensor::from(all, {neighbours.dim(0), neighbours.dim(1), 1 + k}).to(neighbours.device());
-}
-
-// What packed made, as the cells of all boards in one graph, which has edges within boards alone.
-struct Unpacked {
-  Tensor digits;  // [1, boards cells]
-  Graph graph;    // [boards cells, boards cells]
-};
-Unpacked unpacked(const Tensor& puzzles) {
-  const int64_t boards = puzzles.dim(0), cells = puzzles.dim(1), k = puzzles.dim(2) - 1;
-  const std::vector<int32_t> all = puzzles.to_vector<int32_t>();
-  std::vector<int32_t> digits, neighbours;
-  for (auto cell = all.begin(); cell != all.end(); cell += 1 + k) {
-    digits.push_back(*cell);
-    neighbours.insert(neighbours.end(), cell + 1, cell + 1 + k);
-  }
-  const Device device = puzzles.device();
-  const Tensor lists = Tensor::from(neighbours, {boards, cells, k}).to(device);
-  return {Tensor::from(digits, {1, boards * cells}).to(device),
-          Graph::from_neighbours(lists, cells)};
-}
-
-// Every board's rows `draws` times in a row: [boards, n, c] -> [boards draws, n, c].
-Tensor repeated(const Tensor& x, int64_t draws) {
-  if (draws == 1) return x;
-  std::vector<int32_t> boards;
-  for (int64_t r = 0; r < x.dim(0) * draws; ++r) boards.push_back(static_cast<int32_t>(r / draws));
-  const Tensor index = Tensor::from(boards, {std::ssize(boards)}).to(x.device());
-  const Tensor flat = ops::reshape(x, {x.dim(0), x.dim(1) * x.dim(2)});
-  return ops::reshape(ops::embedding(flat, index), {x.dim(0) * draws, x.dim(1), x.dim(2)});
-}
-
-// The first draw of every board, rows [boards draws, n, c] -> [boards, n, c]; no gradient.
-Tensor first_draws(const Tensor& x, int64_t boards, int64_t draws) {
-  const NoGrad no_grad;
-  std::vector<int32_t> rows;
-  for (int64_t b = 0; b < boards; ++b) rows.push_back(static_cast<int32_t>(b * draws));
-  const Tensor flat = ops::reshape(x, {boards * draws, -1});
-  const Tensor index = Tensor::from(rows, {boards}).to(x.device());
-  return ops::embedding(flat, index);
-}
-
-struct Drawn {
-  Tensor indices, log_prob;  // [runs, cells, k], [runs, cells]
-};
-Drawn draw(const Tensor& q, const Tensor& k, const LearnedGraphOptions& o,
-           const SampleOptions& options, Philox& random) {
-  if (o.law == Law::with_replacement) {
-    const auto drawn = sample(q, k, WithReplacement{o.neighbours}, random, options);
-    return {drawn.indices, score(drawn)};
-  }
-  if (o.law == Law::k_subset) {
-    const auto drawn = sample(q, k, KSubset{o.neighbours}, random, options);
-    return {drawn.indices, score(drawn)};
-  }
-  const auto drawn = sample(q, k, PlackettLuce{o.neighbours}, random, options);
-  const bool in_order = o.law == Law::ordered_plackett_luce;
-  return {drawn.indices, in_order ? ordered_score(drawn) : set_score(drawn)};
-}
-
-// Whether all cells have the same state.
-bool alike(const Tensor& h) {
-  const std::vector<float> values = h.to_vector<float>();
-  const int64_t channels = h.dim(-1);
-  for (size_t e = 0; e < values.size(); ++e)
-    if (values[e] != values[e % static_cast<size_t>(channels)]) return false;
-  return true;
-}
-
-// -log softmax(logits)[digit], cell by cell: [..., cells, side] -> [..., cells].
-Tensor surprises(const Tensor& logits, std::span<const int32_t> digits, int64_t draws) {
-  const int64_t side = logits.dim(-1), cells = logits.dim(-2), rows = logits.numel() / side;
-  std::vector<float> wanted(static_cast<size_t>(rows * side));
-  for (int64_t row = 0; row < rows; ++row) {
-    const int64_t runs = std::ssize(digits) / cells * draws;
-    const int64_t board = row / cells % runs / draws;
-    const int32_t digit = digits[static_cast<size_t>(board * cells + row % cells)];
-    wanted[static_cast<size_t>(row * side + digit)] = 1;
-  }
-  const Tensor one_hot = Tensor::from(wanted, logits.shape()).to(logits.device());
-  const Tensor below = ops::sub(logits, ops::max(logits.detach(), -1, ops::KeepDim::yes));
-  return ops::sub(ops::log(ops::sum(ops::exp(below), -1)), ops::sum(ops::mul(below, one_hot), -1));
 }
 
 }  // namespace
@@ -217,40 +116,6 @@ Tensor GraphLearner::refine_once(const Tensor& h, const Tensor& puzzles) const {
 Tensor GraphLearner::refine_fused(const Tensor& h, const Tensor& puzzles, int64_t steps,
                                   ops::States keep) const {
   return refined(h, puzzles, {.steps = steps, .keep = keep});
-}
-
-Learned GraphLearner::learn(const Lesson& lesson, Philox& random) const {
-  const LearnedGraphOptions& o = options.learned;
-  const Attention a = attention(lesson.givens);
-  // The columns that rule out the cell itself do not count for the scale.
-  const double temperature =
-      std::sqrt(static_cast<double>(o.width) / static_cast<double>(a.q.dim(2)));
-  const Drawn drawn =
-      draw(repeated(a.q, o.draws), repeated(a.k, o.draws), o, {.temperature = temperature}, random);
-  const int64_t boards = a.q.dim(0), cells = a.q.dim(1);
-  std::vector<int32_t> values;  // of the runs
-  for (const Board& board : lesson.givens) {
-    const std::vector<int32_t> one = values_of({&board, 1});
-    for (int64_t d = 0; d < o.draws; ++d) values.insert(values.end(), one.begin(), one.end());
-  }
-  const Tensor states =
-      trajectory(repeated(lesson.h, o.draws), packed(values, drawn.indices), lesson.steps);
-  const Tensor all = logits(states);
-  const Tensor costs = surprises(all, lesson.digits, o.draws);  // [steps, runs, cells]
-  // From cells that are all alike every cell hears the same, whomever it drew.
-  const int64_t late = alike(lesson.h) ? 1 : 0;
-  const Tensor reach = stochastic::hops(drawn.indices, lesson.steps - 1, late);
-  const int64_t last = lesson.steps - 1;
-  Learned out;
-  out.loss = stochastic::surrogate_loss(
-      costs, {{.log_prob = drawn.log_prob, .hops = reach}},
-      {.baseline = o.baseline, .draws = o.draws, .entropy = o.entropy, .discount = o.discount});
-  out.mean = ops::mean(costs.detach()).item();
-  out.h = ops::reshape(first_draws(ops::rows(states, last, 1).detach(), boards, o.draws),
-                       lesson.h.shape());
-  out.logits = ops::reshape(first_draws(ops::rows(all, last, 1).detach(), boards, o.draws),
-                            {boards, cells, all.dim(-1)});
-  return out;
 }
 
 GraphQuality graph_quality(const GraphLearner& net, std::span<const Board> givens) {

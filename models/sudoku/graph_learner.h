@@ -8,8 +8,10 @@
 //
 // Training follows the gradient through the draws by their score (engine/stochastic/surrogate.h):
 // what cell i pays after t + 1 refinements is credited to the draws of the cells within t hops of
-// it. Otherwise the graph is the `neighbours` most attended cells. docs/learned-graph.md derives
-// all this and says how well it works.
+// it. Or it follows straight-through Gumbel (engine/stochastic/straight_through.h), biased but far
+// less noisy: what a cell pays after the first refinement that tells anything is credited to whom
+// it hears, by the derivative of the cost. Otherwise the graph is the `neighbours` most attended
+// cells. docs/learned-graph.md derives all this and says how well it works.
 #pragma once
 
 #include <vector>
@@ -33,6 +35,13 @@ struct GraphLearner final : Network {
 
   // The most attended cells of every cell, most attended first: [boards, cells, neighbours].
   Tensor neighbours(std::span<const Board> givens) const;
+
+  // How much the cost of each cell after one refinement of h [runs, cells, channels] changes with
+  // the weight of what it hears from each other cell, by derivative: [runs, cells, cells], a
+  // constant. Weights are 1 for the neighbours in `puzzles` and 0 for the others. Runs are `draws`
+  // for every board; digits [boards, cells] are the answers, from 0.
+  Tensor edge_slopes(const Tensor& h, const Tensor& puzzles, std::span<const int32_t> digits,
+                     int64_t draws) const;
 
   NamedTensors parameters() override { return stillpoint::parameters(*this); }
   void move_to(Device device) override;

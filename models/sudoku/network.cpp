@@ -67,6 +67,12 @@ const char* name(Law law) {
   return "k-subset";
 }
 
+const char* name(Estimator estimator) {
+  return estimator == Estimator::score ? "score" : "straight-through";
+}
+
+const char* name(Credit credit) { return credit == Credit::all ? "all" : "downstream"; }
+
 const char* name(Baseline baseline) {
   switch (baseline) {
     case Baseline::none:

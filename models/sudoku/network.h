@@ -50,6 +50,18 @@ const char* name(Law law);
 using stochastic::Baseline;
 const char* name(Baseline baseline);
 
+// How GraphLearner's gradient passes the draws.
+enum class Estimator : uint8_t {
+  score,             // unbiased: the draws' score, times what they are credited with
+  straight_through,  // biased: as if the draws were what they are on average
+};
+const char* name(Estimator estimator);
+
+// Which costs a draw is credited with: those downstream of it, or all of its board, as the original
+// had it, which differ by noise alone.
+enum class Credit : uint8_t { downstream, all };
+const char* name(Credit credit);
+
 // Of GraphLearner alone.
 struct LearnedGraphOptions {
   int64_t neighbours = 0;  // of every cell; 0: as many as the rules give it
@@ -58,6 +70,8 @@ struct LearnedGraphOptions {
   int64_t heads = 4;
   // Training.
   Law law = Law::k_subset;
+  Estimator estimator = Estimator::score;
+  Credit credit = Credit::downstream;  // this, baseline and discount: of the score
   Baseline baseline = Baseline::others_of_board;
   int64_t draws = 4;        // graphs for every board
   double entropy = 0.0003;  // this and the next: see stochastic::SurrogateOptions

@@ -59,7 +59,12 @@ LearnedGraphOptions learned_options(const io::Safetensors& file, const Json& jso
                      {Baseline::none, Baseline::others_in_batch, Baseline::others_of_board});
   json.at("draws").get_to(o.draws);
   json.at("entropy").get_to(o.entropy);
-  o.discount = json.value("discount", 1.0);  // files of before it was there
+  // Older files lack these.
+  o.discount = json.value("discount", 1.0);
+  o.estimator = named(json.value("estimator", Json("score")), "estimator",
+                      {Estimator::score, Estimator::straight_through});
+  o.credit =
+      named(json.value("credit", Json("downstream")), "credit", {Credit::downstream, Credit::all});
   check_elements(file, "norm.weight", o.width, fmt::format("a width of {}", o.width));
   if (o.layers > 0)
     check_elements(file, fmt::format("blocks.{}.out.bias", o.layers - 1), o.width,
@@ -102,10 +107,12 @@ Json to_json(const NetworkOptions& o) {
   if (o.model == Model::refine) json["wiring"] = name(o.wiring);
   if (o.model == Model::learned_graph) {
     const LearnedGraphOptions& l = o.learned;
-    json["learned"] = {
-        {"neighbours", l.neighbours}, {"width", l.width},     {"layers", l.layers},
-        {"heads", l.heads},           {"law", name(l.law)},   {"baseline", name(l.baseline)},
-        {"draws", l.draws},           {"entropy", l.entropy}, {"discount", l.discount}};
+    json["learned"] = {{"neighbours", l.neighbours}, {"width", l.width},
+                       {"layers", l.layers},         {"heads", l.heads},
+                       {"law", name(l.law)},         {"baseline", name(l.baseline)},
+                       {"draws", l.draws},           {"entropy", l.entropy},
+                       {"discount", l.discount},     {"estimator", name(l.estimator)},
+                       {"credit", name(l.credit)}};
   }
   return json;
 }

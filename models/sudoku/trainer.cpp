@@ -1,5 +1,7 @@
 #include "models/sudoku/trainer.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <numbers>
@@ -7,6 +9,7 @@
 #include <vector>
 
 #include "engine/autograd.h"
+#include "engine/error.h"
 #include "engine/implicit/stability.h"
 
 namespace stillpoint::sudoku {
@@ -47,6 +50,47 @@ std::vector<std::string> hidden_matrices(const NamedTensors& parameters) {
       names.push_back(name);
   return names;
 }
+
+// The gradients of the slices, told apart as they are added up.
+class SliceGradients {
+ public:
+  explicit SliceGradients(const NamedTensors& parameters) {
+    for (const auto& [name, p] : parameters)
+      if (!name.starts_with("refiner.")) parameters_.push_back(p);
+  }
+
+  void add() {
+    std::vector<float> sum;
+    for (const Tensor& p : parameters_) {
+      if (!p.grad().defined()) continue;
+      const std::vector<float> g = p.grad().to_vector<float>();
+      sum.insert(sum.end(), g.begin(), g.end());
+    }
+    sum_.resize(sum.size());
+    for (size_t e = 0; e < sum.size(); ++e) {
+      const double of_slice = static_cast<double>(sum[e]) - static_cast<double>(sum_[e]);
+      squares_ += of_slice * of_slice;
+    }
+    sum_ = std::move(sum);
+    ++slices_;
+  }
+
+  // A slice adds its share 1 / n of the gradient, so that n times that is an estimate of its own.
+  DrawsGradient spread() const {
+    const auto n = static_cast<double>(slices_);
+    double length = 0;  // squared, of the mean of the estimates
+    for (const float s : sum_) length += static_cast<double>(s) * static_cast<double>(s);
+    const double variance = n * (n * squares_ - length) / (n - 1);
+    const double signal = std::max(0.0, length - variance / n);
+    return {variance, variance > 0 ? std::sqrt(signal / variance) : 0};
+  }
+
+ private:
+  std::vector<Tensor> parameters_;
+  std::vector<float> sum_;
+  double squares_ = 0;
+  int64_t slices_ = 0;
+};
 
 }  // namespace
 
@@ -104,7 +148,15 @@ void Trainer::clip_matrices() const {
 TrainReport Trainer::step(double progress) {
   constexpr int64_t kWatchEvery = 10;
   if (guard_ && steps() % kWatchEvery == 0) watch();
-  TrainReport report{.carry = pool_.step(*net_)};
+  TrainReport report;
+  const int64_t boards = options_.carry.boards, slice = options_.carry.slice;
+  if (options_.net.model == Model::learned_graph && boards > slice && boards % slice == 0) {
+    SliceGradients slices(net_->parameters());
+    report.carry = pool_.step(*net_, [&] { slices.add(); });
+    report.draws = slices.spread();
+  } else {
+    report.carry = pool_.step(*net_);
+  }
   if (guard_) report.guard = guard_->state();
   check<Error>(std::isfinite(report.carry.loss), "train: the loss of step {} is {}", steps() + 1,
                report.carry.loss);
@@ -121,6 +173,19 @@ TrainReport Trainer::step(double progress) {
   check<Error>(std::isfinite(report.gradient_norm), "train: the gradient of step {} has norm {}",
                steps(), report.gradient_norm);
   return report;
+}
+
+void Trainer::start_from(const std::filesystem::path& file) {
+  check<OptionError>(steps() == 0, "train: weights of {} after {} steps; wanted before the first",
+                     file.string(), steps());
+  const auto net = load_network(file, net_->device());
+  try {
+    check<FormatError>(net->options.model == net_->options.model, "a network {}; wanted {}",
+                       name(net->options.model), name(net_->options.model));
+    assign_tensors(net_->parameters(), net->parameters());
+  } catch (const Error& error) {
+    throw FormatError(fmt::format("{}: {}", file.string(), error.what()));
+  }
 }
 
 }  // namespace stillpoint::sudoku

@@ -33,9 +33,17 @@ struct TrainOptions {
   double average_decay = 0.999;  // of the averaged weights, which evaluation uses
 };
 
+// How much the gradient varies that comes through draws: of everything but the refiner of a
+// GraphLearner, from one slice of the boards to the next, all coordinates together.
+struct DrawsGradient {
+  double variance = 0;         // of one slice's estimate of the whole gradient
+  double signal_to_noise = 0;  // length of the gradient, less what noise adds, over that deviation
+};
+
 struct TrainReport {
   CarryReport carry;
-  double gradient_norm = 0;  // before clipping
+  std::optional<DrawsGradient> draws;  // GraphLearner, slices of one size, two or more
+  double gradient_norm = 0;            // before clipping
   double learning_rate = 0;
   std::optional<Guard::State> guard = {};  // behind the step, if there is one
 };
@@ -69,6 +77,10 @@ class Trainer {
   // that of the present one.
   double seconds = 0;
   std::string earlier, command;
+
+  // Takes the weights of another run, whose checkpoint or network this is, before the first step;
+  // everything else is new. Throws IoError, FormatError for a network of another model or size.
+  void start_from(const std::filesystem::path& file);
 
   // The averaged weights alone: all that solving needs, in a small file, with the commands.
   void save_network(const std::filesystem::path& file) const;

@@ -266,8 +266,8 @@ class Sudoku(Program):
         fields = re.findall(r"<polygon fill = 'rgb\(([ 0-9,]*)\)'", svg)
         self.assertEqual(len(fields), 2 * 16 * 16)
         self.assertEqual(sum(field != "255, 255, 255" for field in fields[256:]), 16 * 7)
-        self.assertIn(b"--model learned-graph --neighbours 5 --width 8 --law with-replacement --baseline board "
-                      b"--draws 2 --entropy 0.0003 --discount 0.2", (output / "network.safetensors").read_bytes())
+        self.assertIn(b"--model learned-graph --neighbours 5 --width 8 --law with-replacement --draws 2 "
+                      b"--entropy 0.0003 --baseline board --credit downstream --discount 0.2", (output / "network.safetensors").read_bytes())
         validations = [line["graph"] for line in map(json.loads, (output / "metrics.jsonl").read_text().splitlines())
                        if "validation" in line]
         self.assertEqual(set(validations[-1]), {"precision", "recall", "stability"})
@@ -275,6 +275,17 @@ class Sudoku(Program):
         other = [*self.anywhere, "--output", self.folder / "other", "--steps", 1]
         self.fails("--neighbours", *other, "--neighbours", 5)
         self.fails("--graph", *other, "--graph", "random")
+        self.fails("--estimator score only", *other, "--model", "learned-graph", "--estimator", "straight-through",
+                   "--credit", "all")
+        through = self.folder / "through"
+        start = ["train", "--box", 2, "--channels", 8, "--boards", 16, "--validate", 0, "--model", "learned-graph",
+                 "--window", 2, "--estimator", "straight-through", "--draws", 1, "--from", checkpoint]
+        self.works(*start, "--width", 8, "--steps", 10, "--output", through)
+        self.assertIn(b"--estimator straight-through", (through / "network.safetensors").read_bytes())
+        steps = [line for line in map(json.loads, (through / "metrics.jsonl").read_text().splitlines()) if "loss" in line]
+        self.assertGreater(steps[-1]["draws_gradient_variance"], 0)
+        self.assertGreaterEqual(steps[-1]["draws_signal_to_noise"], 0)
+        self.fails("checkpoint.safetensors", *start, "--width", 9, "--steps", 1, "--output", self.folder / "wider")
         self.fails("--regime carry", *other, "--model", "learned-graph", "--regime", "carry")
         self.fails("16 neighbours", *other, "--model", "learned-graph", "--neighbours", 16)
         self.works(*other, "--model", "refine", "--graph", "complete")
