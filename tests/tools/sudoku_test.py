@@ -285,7 +285,7 @@ class Sudoku(Program):
         steps = [line for line in map(json.loads, (through / "metrics.jsonl").read_text().splitlines()) if "loss" in line]
         self.assertGreater(steps[-1]["draws_gradient_variance"], 0)
         self.assertGreaterEqual(steps[-1]["draws_signal_to_noise"], 0)
-        self.fails("checkpoint.safetensors", *start, "--width", 9, "--steps", 1, "--output", self.folder / "wider")
+        self.fails("checkpoint.safetensors", *start, "--width", 12, "--steps", 1, "--output", self.folder / "wider")
         self.fails("--regime carry", *other, "--model", "learned-graph", "--regime", "carry")
         self.fails("16 neighbours", *other, "--model", "learned-graph", "--neighbours", 16)
         self.works(*other, "--model", "refine", "--graph", "complete")
