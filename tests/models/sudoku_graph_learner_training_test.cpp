@@ -171,7 +171,7 @@ TEST(Trainer, StartsFromTheWeightsOfAnother) {
   TrainOptions options = options4();
   Trainer first(options);
   first.step(0);
-  first.save_network(path, "");
+  first.save_network(path);
   options.seed = 2;
   options.net.learned.estimator = Estimator::straight_through;
   options.net.learned.draws = 1;
