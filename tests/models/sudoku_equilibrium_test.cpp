@@ -1,66 +1,24 @@
 #include "models/sudoku/equilibrium.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
-#include <filesystem>
-#include <string>
 #include <vector>
 
 #include "engine/autograd.h"
 #include "engine/dispatch.h"
 #include "engine/error.h"
 #include "engine/implicit/stability.h"
-#include "engine/io/safetensors.h"
 #include "kernels/common/parallel.h"
 #include "models/sudoku/answer.h"
-#include "models/sudoku/evaluate.h"
-#include "models/sudoku/guard.h"
-#include "models/sudoku/restarts.h"
 #include "models/sudoku/trainer.h"
+#include "tests/models/sudoku_equilibrium_networks.h"
 
 namespace stillpoint::sudoku {
 namespace {
 
-namespace fs = std::filesystem;
-
-TrainOptions options4(Model model = Model::symbol, EquilibriumOptions equilibrium = {}) {
-  CarryOptions carry = carry_options(Regime::equilibrium);
-  carry.puzzles = {.geometry = {2}, .minimal_share = 0.7};
-  carry.boards = 10;
-  carry.slice = 4;
-  carry.equilibrium = equilibrium;
-  return {.net = {.model = model, .geometry = {2}, .channels = 8},
-          .carry = carry,
-          .learning_rate = 1e-2,
-          .warmup = 10};
-}
-
-std::vector<Puzzle> puzzles4(int count) {
-  std::vector<Puzzle> puzzles;
-  for (const auto& made : generate({.geometry = {2}, .use = PuzzleUse::evaluation}, 0, count))
-    puzzles.push_back({made.givens, made.solution});
-  return puzzles;
-}
-
-std::vector<Board> givens_of(const std::vector<Puzzle>& puzzles) {
-  std::vector<Board> givens;
-  for (const Puzzle& puzzle : puzzles) givens.push_back(puzzle.givens);
-  return givens;
-}
-
 // Every parameter in one row, by name.
-std::vector<float> values(const NamedTensors& tensors) {
-  std::vector<float> all;
-  for (const auto& [name, tensor] : tensors) {
-    const auto some = tensor.to_vector<float>();
-    all.insert(all.end(), some.begin(), some.end());
-  }
-  return all;
-}
-
 std::vector<float> gradients(const Trainer& trainer) {
   NamedTensors some;
   for (const auto& [name, p] : trainer.optimiser().parameters())
@@ -330,246 +288,6 @@ TEST(Equilibrium, TheGuardRaisesThePenaltyWhereTheRadiusIsTooLarge) {
     EXPECT_EQ(c->weight, 0.03);
     EXPECT_FALSE(free.step(0).guard.has_value());
   }
-}
-
-TEST(Guard, ActsOnTheTrend) {
-  const GuardOptions options{.limit = 0.9, .tolerance = 1e-3, .least = 0.1, .most = 1};
-  Guard guard(options);
-  EXPECT_EQ(guard.weight(), 0.1);
-  EXPECT_EQ(guard.observe(0.7, 1e-3), 0.1);            // calm, at the least
-  EXPECT_DOUBLE_EQ(guard.observe(0.82, 1e-3), 0.125);  // expects 0.94 next
-  EXPECT_DOUBLE_EQ(guard.observe(0.79, 1e-3), 0.1);
-  // 6 times as much as before, twice, is more than 30 tolerances.
-  EXPECT_DOUBLE_EQ(guard.observe(0.79, 6e-3), 0.125);
-  for (int k = 0; k < 20; ++k) guard.observe(0.8, std::nan(""));
-  EXPECT_EQ(guard.weight(), 1);  // the most
-  Guard resumed(options);
-  resumed.restore(guard.state());
-  EXPECT_EQ(resumed.observe(0.5, 1e-3), guard.observe(0.5, 1e-3));
-  EXPECT_THROW(resumed.restore({.weight = 2}), OptionError);
-  EXPECT_THROW(Guard({.limit = 0}), OptionError);
-  EXPECT_THROW(Guard({.limit = std::nan("")}), OptionError);
-  EXPECT_THROW(Guard({.tolerance = 0}), OptionError);
-  EXPECT_THROW(Guard({.least = 2, .most = 1}), OptionError);
-}
-
-class EquilibriumFile : public testing::Test {
- protected:
-  ~EquilibriumFile() override { fs::remove(path_); }
-  const fs::path path_ =
-      fs::temp_directory_path() / ("stillpoint_equilibrium_" + std::to_string(getpid()));
-};
-
-TEST_F(EquilibriumFile, ResumedRunMakesTheSameStepsBitForBit) {
-  const EquilibriumOptions given{.solver = SolverKind::broyden,
-                                 .adjoint = AdjointKind::neumann,
-                                 .adjoint_solver = AdjointSolverKind::gmres,
-                                 .tolerance = 2e-3,
-                                 .adjoint_tolerance = 1e-2,
-                                 .iterations = 12,
-                                 .adjoint_iterations = 4,
-                                 .jacobian_penalty = 0.5,
-                                 .corrections = 2,
-                                 .start_deviation = 0.1,
-                                 .spectral_clip = 0.7,
-                                 .radius_limit = 0.1};
-  for (const EquilibriumOptions& wanted : {given, EquilibriumOptions{}}) {
-    Trainer whole(options4(Model::refine, wanted));
-    for (int k = 0; k < 3; ++k) whole.step(k / 6.0);
-    whole.save(path_);
-    Trainer resumed = Trainer::load(path_);
-    const auto& got = resumed.options().carry.equilibrium;
-    ASSERT_TRUE(got.has_value());
-    EXPECT_EQ(got->solver, wanted.solver);
-    EXPECT_EQ(got->adjoint, wanted.adjoint);
-    EXPECT_EQ(got->tolerance, wanted.tolerance);
-    EXPECT_EQ(got->iterations, wanted.iterations);
-    EXPECT_EQ(got->adjoint_iterations, wanted.adjoint_iterations);
-    EXPECT_EQ(got->jacobian_penalty, wanted.jacobian_penalty);
-    EXPECT_EQ(got->adjoint_solver, wanted.adjoint_solver);
-    EXPECT_EQ(got->adjoint_tolerance, wanted.adjoint_tolerance);
-    EXPECT_EQ(got->corrections, wanted.corrections);
-    EXPECT_EQ(got->start_deviation, wanted.start_deviation);
-    EXPECT_EQ(got->spectral_clip, wanted.spectral_clip);
-    EXPECT_EQ(got->radius_limit, wanted.radius_limit);
-    for (int k = 3; k < 12; ++k) {  // past the guard's second look
-      const TrainReport a = whole.step(k / 20.0), b = resumed.step(k / 20.0);
-      EXPECT_EQ(a.guard.has_value(), wanted.radius_limit > 0);
-      if (a.guard) {
-        EXPECT_EQ(a.guard->weight, b.guard->weight);
-      }
-      EXPECT_EQ(a.carry.loss, b.carry.loss);
-      EXPECT_EQ(a.carry.equilibrium.residual, b.carry.equilibrium.residual);
-      EXPECT_EQ(a.carry.equilibrium.penalty, b.carry.equilibrium.penalty);
-      EXPECT_EQ(a.gradient_norm, b.gradient_norm);
-    }
-    EXPECT_EQ(values(whole.optimiser().parameters()), values(resumed.optimiser().parameters()));
-  }
-}
-
-TEST_F(EquilibriumFile, RunsGoOnWithOtherSolves) {
-  Trainer whole(options4(Model::refine));
-  for (int k = 0; k < 3; ++k) whole.step(0);
-  whole.save(path_);
-  Trainer other = Trainer::load(path_, Device::cpu, [](TrainOptions& o) {
-    o.carry.equilibrium->adjoint = AdjointKind::one_step;
-    o.carry.equilibrium->iterations = 5;
-    o.carry.equilibrium->radius_limit = 0.05;
-  });
-  const TrainReport a = whole.step(0), b = other.step(0);
-  EXPECT_GT(a.carry.equilibrium.adjoint_iterations, 0);
-  EXPECT_EQ(b.carry.equilibrium.adjoint_iterations, 0);
-  EXPECT_LE(b.carry.equilibrium.iterations, 5);
-  EXPECT_FALSE(b.guard.has_value() && b.guard->seen);  // it looks every tenth step
-  EXPECT_NE(a.gradient_norm, b.gradient_norm);
-  other.save(path_);
-  EXPECT_EQ(Trainer::load(path_).options().carry.equilibrium->adjoint, AdjointKind::one_step);
-  EXPECT_THROW(Trainer::load(path_, Device::cpu,
-                             [](TrainOptions& o) { o.carry.equilibrium->iterations = 0; }),
-               FormatError);
-}
-
-TEST_F(EquilibriumFile, CheckpointsThatMakeNoSenseAreRefused) {
-  Trainer trainer(options4());
-  trainer.step(0);
-  for (const auto& [from, to] : {std::pair{"anderson", "andersen"},
-                                 {"exact", "inexact"},
-                                 {"\"iterations\":30", "\"iterations\":0"},
-                                 {"\"tolerance\":0.001", "\"tolerance\":-1"},
-                                 {"\"jacobian_penalty\":0", "\"jacobian_penalty\":\"0\""},
-                                 {"\"corrections\":0", "\"corrections\":30"},
-                                 {"\"adjoint_solver\":\"same\"", "\"adjoint_solver\":\"lu\""},
-                                 {"\"segments\":1", "\"segments\":2"}}) {
-    trainer.save(path_);
-    auto file = io::load_safetensors(path_);
-    std::string& text = file.metadata.at("train");
-    ASSERT_NE(text.find(from), std::string::npos) << text;
-    text.replace(text.find(from), std::string(from).size(), to);
-    io::save_safetensors(path_, file.tensors, file.metadata);
-    EXPECT_THROW(Trainer::load(path_), FormatError) << to;
-  }
-}
-
-TEST_F(EquilibriumFile, CheckpointsFromBeforeThereWereEquilibriaAreRead) {
-  TrainOptions options = options4();
-  options.carry = carry_options(Regime::carry);
-  options.carry.puzzles.geometry = {2};
-  options.carry.boards = 4;
-  Trainer trainer(options);
-  trainer.step(0);
-  trainer.save(path_);
-  auto file = io::load_safetensors(path_);
-  std::string& text = file.metadata.at("train");
-  const std::string key = "\"equilibrium\":null,";
-  ASSERT_NE(text.find(key), std::string::npos) << text;
-  text.erase(text.find(key), key.size());
-  io::save_safetensors(path_, file.tensors, file.metadata);
-  EXPECT_EQ(regime_of(Trainer::load(path_).options().carry), Regime::carry);
-}
-
-TEST(Equilibrium, RefusesOptionsThatContradictThemselves) {
-  for (const auto& change : std::vector<void (*)(CarryOptions&)>{
-           [](CarryOptions& o) { o.segments = 2; },
-           [](CarryOptions& o) { o.equilibrium->tolerance = 1; },
-           [](CarryOptions& o) { o.equilibrium->tolerance = std::nan(""); },
-           [](CarryOptions& o) { o.equilibrium->iterations = 0; },
-           [](CarryOptions& o) { o.equilibrium->adjoint_iterations = 0; },
-           [](CarryOptions& o) { o.equilibrium->jacobian_penalty = std::nan(""); },
-           [](CarryOptions& o) { o.equilibrium->adjoint_tolerance = -1; },
-           [](CarryOptions& o) { o.equilibrium->corrections = -1; },
-           [](CarryOptions& o) { o.equilibrium->corrections = o.equilibrium->iterations; },
-           [](CarryOptions& o) { o.equilibrium->start_deviation = -1; },
-           [](CarryOptions& o) { o.equilibrium->spectral_clip = -1; },
-           [](CarryOptions& o) { o.equilibrium->radius_limit = std::nan(""); },
-           [](CarryOptions& o) {
-             o.equilibrium->jacobian_penalty = -1;
-             o.equilibrium->radius_limit = 0.9;
-           }}) {
-    CarryOptions options = options4().carry;
-    change(options);
-    EXPECT_THROW(CarryPool{options}, OptionError);
-  }
-}
-
-// ---- evaluation --------------------------------------------------------------------------------
-
-// Trained a little, so that boards differ in how long they take.
-Trainer trained() {
-  Trainer trainer(
-      options4(Model::symbol, {.adjoint = AdjointKind::phantom, .adjoint_iterations = 5}));
-  for (int k = 0; k < 40; ++k) trainer.step(0);
-  return trainer;
-}
-
-TEST(SolveEvaluation, CountsEveryCapAsIfItStoodAlone) {
-  const Trainer trainer = trained();
-  const auto puzzles = puzzles4(12);
-  const EquilibriumOptions solve{.tolerance = 1e-2};
-  const auto all =
-      evaluate(trainer.net(), puzzles, {.iterations = {3, 6, 12, 60}, .batch = 5, .solve = solve});
-  double before = 0;
-  for (const IterationResult& r : all.results) {
-    const auto alone = evaluate(trainer.net(), puzzles,
-                                {.iterations = {r.iterations}, .batch = 12, .solve = solve});
-    EXPECT_EQ(alone.results[0].boards.value, r.boards.value);
-    EXPECT_EQ(alone.results[0].cells, r.cells);
-    EXPECT_EQ(alone.results[0].solve->evaluations, r.solve->evaluations);
-    EXPECT_DOUBLE_EQ(alone.results[0].solve->residual, r.solve->residual);
-    EXPECT_EQ(alone.results[0].solve->unconverged, r.solve->unconverged);
-    EXPECT_LE(r.solve->evaluations, r.iterations);
-    EXPECT_GE(r.solve->evaluations, before);
-    before = r.solve->evaluations;
-  }
-  EXPECT_EQ(all.results[0].solve->unconverged, 1);  // all of them count at the cap
-  EXPECT_EQ(all.results[0].solve->evaluations, 3);
-  EXPECT_LT(all.results[3].solve->unconverged, 1);
-  EXPECT_LT(all.results[3].solve->evaluations, 60);
-}
-
-TEST(SolveEvaluation, OfSeveralTriesTheLeastResidualCounts) {
-  const Trainer trainer = trained();
-  const Network& net = trainer.net();
-  const auto puzzles = puzzles4(12);
-  const std::vector<Board> givens = givens_of(puzzles);
-  const EquilibriumOptions solve{.tolerance = 1e-4, .iterations = 10};
-  const RestartOptions restarts{.tries = 4, .deviation = 1};
-  std::vector<double> least(12, 1e9);
-  std::vector<Board> picked(12);
-  std::vector<int64_t> numbers(12);
-  for (size_t b = 0; b < 12; ++b) numbers[b] = static_cast<int64_t>(b);
-  const NoGrad no_grad;
-  for (int attempt = 0; attempt < 4; ++attempt) {
-    const auto [z, report] =
-        implicit::fixed_point(refinement(net), start_try(net, numbers, attempt, restarts),
-                              {net.encode(givens)}, fixed_point_options(solve));
-    const std::vector<Answer> answers = read_answers(net.logits(z), givens);
-    for (size_t b = 0; b < 12; ++b) {
-      if (report->forward.samples[b].residual >= least[b]) continue;
-      least[b] = report->forward.samples[b].residual;
-      picked[b] = answers[b].board;
-    }
-  }
-  int64_t cells = 0;
-  double residual = 0;
-  for (size_t b = 0; b < 12; ++b) {
-    residual += least[b] / 12;
-    for (int cell = 0; cell < 16; ++cell) cells += picked[b][cell] == (*puzzles[b].solution)[cell];
-  }
-  const auto many =
-      evaluate(net, puzzles, {.iterations = {10}, .restarts = restarts, .solve = solve});
-  EXPECT_EQ(many.results[0].cells, static_cast<double>(cells) / (12 * 16));
-  EXPECT_NEAR(many.results[0].solve->residual, residual, 1e-12);
-  EXPECT_GT(many.results[0].solve->evaluations, 20);  // of all tries
-  const auto once = evaluate(net, puzzles, {.iterations = {10}, .solve = solve});
-  EXPECT_LT(many.results[0].solve->residual, once.results[0].solve->residual);
-}
-
-TEST(SolveEvaluation, RefusesWhatNoSolverTakes) {
-  const Trainer trainer(options4());
-  EXPECT_THROW(evaluate(trainer.net(), {}, {.solve = EquilibriumOptions{.tolerance = 2}}),
-               OptionError);
-  const auto none = evaluate(trainer.net(), {}, {.iterations = {4}, .solve = EquilibriumOptions{}});
-  EXPECT_EQ(none.results[0].solve->evaluations, 0);
 }
 
 }  // namespace
