@@ -91,7 +91,8 @@ Tensor entropy_bonus(const Tensor& scores, double weight) {
   const Tensor below = ops::sub(scores, ops::max(scores.detach(), -1, ops::KeepDim::yes));
   const Tensor log_sum = ops::log(ops::sum(ops::exp(below), -1, ops::KeepDim::yes));
   const int64_t rows = scores.numel() / scores.dim(-1);
-  return ops::affine(ops::sum(ops::mul(p, ops::sub(below, log_sum))), weight / static_cast<double>(rows));
+  return ops::affine(ops::sum(ops::mul(p, ops::sub(below, log_sum))),
+                     weight / static_cast<double>(rows));
 }
 
 }  // namespace
