@@ -35,8 +35,8 @@ struct GeneratedPuzzle {
   PuzzleKind kind = PuzzleKind::minimal;
 };
 
-// Puzzle number index of the endless sequence that the options name. Its draws are its own
-// (a Philox stream), so that it depends on neither the puzzles before it nor the threads.
+// Puzzle number index of the endless sequence that the options name. Its draws, or those of its
+// climb, are its own (a Philox stream): it depends on the options and index alone, not on threads.
 //
 // A solved grid comes from three independent random boxes on the diagonal and a search that guesses
 // in random order; givens then go in random order while the solution stays the only one. Removing
