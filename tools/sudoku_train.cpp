@@ -5,17 +5,13 @@
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <iterator>
-#include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "engine/build_info.h"
 #include "engine/error.h"
-#include "kernels/common/parallel.h"
 #include "kernels/gemm/bf16.h"
 #include "models/sudoku/evaluate.h"
 #include "models/sudoku/generator.h"

@@ -201,7 +201,7 @@ std::function<int()> add_train(CLI::App& app) {
           {{"score", sudoku::Estimator::score},
            {"straight-through", sudoku::Estimator::straight_through}},
           "learned-graph: how gradients pass the draws. score: unbiased; straight-through:\n"
-          "biased, from the first refinement that tells anything, but with less noise [score]"),
+          "biased, from one refinement drawn at random, but with less noise [score]"),
       add_choice<sudoku::Baseline>(
           app, "--baseline", learned.baseline,
           {{"none", sudoku::Baseline::none},
@@ -261,8 +261,8 @@ std::function<int()> add_train(CLI::App& app) {
                                  "of the same model, --channels and --width"));
   for (CLI::Option* option : fixed) option->excludes(resume);
   add_number(app, "--until", o.until,
-             "Stop after this step, as Ctrl-C does: --steps or --minutes go on to say how the\n"
-             "learning rate falls")
+             "Stop after this step, saved and validated: --steps or --minutes go on to say how\n"
+             "the learning rate falls")
       ->default_str("");
   auto* seconds = app.add_option("--save-every", o.save_every, "Seconds between checkpoints")
                       ->check(CLI::PositiveNumber)

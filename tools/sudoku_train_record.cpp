@@ -7,6 +7,7 @@
 
 #include "engine/build_info.h"
 #include "kernels/common/parallel.h"
+#include "models/sudoku/options_json.h"
 #include "tools/sudoku_train.h"
 
 namespace stillpoint::tools {
@@ -72,18 +73,7 @@ nlohmann::ordered_json run_record(const sudoku::TrainOptions& o, Device device) 
                              {"precision", sudoku::name(o.net.precision)}};
   if (const auto& e = o.carry.equilibrium) {
     run.erase("window");
-    run.update({{"solver", sudoku::name(e->solver)},
-                {"adjoint", sudoku::name(e->adjoint)},
-                {"adjoint_solver", sudoku::name(e->adjoint_solver)},
-                {"tolerance", e->tolerance},
-                {"adjoint_tolerance", e->adjoint_tolerance},
-                {"iterations", e->iterations},
-                {"adjoint_iterations", e->adjoint_iterations},
-                {"jacobian_penalty", e->jacobian_penalty},
-                {"corrections", e->corrections},
-                {"start_deviation", e->start_deviation},
-                {"spectral_clip", e->spectral_clip},
-                {"radius_limit", e->radius_limit}});
+    run.update(sudoku::to_json(*e));
   }
   return run;
 }

@@ -202,10 +202,10 @@ void CarryPool::restore(State state, const Network& net) {
   }
   state_ = std::move(state);
   ahead_.clear();
+  const auto puzzles = generate(options_.puzzles, state_.puzzles);
   for (size_t slot = 0; slot < boards; ++slot) {
-    const GeneratedPuzzle puzzle = generate(options_.puzzles, state_.puzzles[slot]);
-    givens_[slot] = puzzle.givens;
-    solutions_[slot] = puzzle.solution;
+    givens_[slot] = puzzles[slot].givens;
+    solutions_[slot] = puzzles[slot].solution;
   }
 }
 

@@ -3,8 +3,8 @@
 // "format", and as JSON texts "net", "train" and "pool". Files of the network alone have the
 // model's tensors and "format", "net" and "made".
 #include <fmt/format.h>
-#include <algorithm>
 
+#include <algorithm>
 #include <iterator>
 #include <new>
 #include <nlohmann/json.hpp>

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <numeric>
 #include <optional>
 #include <utility>
@@ -183,40 +184,48 @@ GeneratedPuzzle generate(const GeneratorOptions& options, int64_t index) {
   return generate(options, index, 1).front();
 }
 
-std::vector<GeneratedPuzzle> generate(const GeneratorOptions& options, int64_t begin,
-                                      int64_t count) {
-  check_options(options, begin);
-  check<OptionError>(count >= 0, "generate: {} puzzles; wanted 0 or more", count);
-  // What one thread makes: a puzzle, or all that are wanted of a climb.
-  std::vector<std::vector<int64_t>> tasks;
-  int64_t last_climb = -1;
-  size_t task_of_climb = 0;
-  for (int64_t index = begin; index < begin + count; ++index) {
+std::vector<GeneratedPuzzle> generate(const GeneratorOptions& options,
+                                      std::span<const int64_t> indices) {
+  // What one thread makes: a puzzle, or all that are wanted of a climb. By places in `indices`.
+  std::vector<std::vector<size_t>> tasks;
+  std::map<int64_t, size_t> task_of_climb;
+  for (size_t place = 0; place < indices.size(); ++place) {
+    const int64_t index = indices[place];
+    check_options(options, index);
+    size_t task = tasks.size();
     if (is_hard(options, index)) {
       const int64_t climb = hard_before(options, index) / Climb::kPuzzles;
-      if (climb == std::exchange(last_climb, climb)) {
-        tasks[task_of_climb].push_back(index);
-        continue;
-      }
-      task_of_climb = tasks.size();
+      task = task_of_climb.try_emplace(climb, task).first->second;
     }
-    tasks.push_back({index});
+    if (task == tasks.size()) tasks.emplace_back();
+    tasks[task].push_back(place);
   }
-  std::vector<GeneratedPuzzle> puzzles(static_cast<size_t>(count));
+  std::vector<GeneratedPuzzle> puzzles(indices.size());
   kernels::parallel_for(std::ssize(tasks), 1, [&](int64_t first, int64_t last) {
     for (int64_t t = first; t < last; ++t) {
-      const std::vector<int64_t>& task = tasks[static_cast<size_t>(t)];
-      const int64_t hard = hard_before(options, task.front());
+      std::vector<size_t>& task = tasks[static_cast<size_t>(t)];
+      std::ranges::sort(task, {}, [&](size_t place) { return indices[place]; });
+      const int64_t lowest = indices[task.front()];
       std::optional<Climb> climb;
-      if (is_hard(options, task.front())) climb.emplace(options, hard / Climb::kPuzzles);
-      for (const int64_t index : task) {
-        puzzles[static_cast<size_t>(index - begin)] =
-            climb ? climb->reach(hard_before(options, index) % Climb::kPuzzles)
-                  : easier(options, index);
+      if (is_hard(options, lowest))
+        climb.emplace(options, hard_before(options, lowest) / Climb::kPuzzles);
+      for (const size_t place : task) {
+        puzzles[place] = climb
+                             ? climb->reach(hard_before(options, indices[place]) % Climb::kPuzzles)
+                             : easier(options, indices[place]);
       }
     }
   });
   return puzzles;
+}
+
+std::vector<GeneratedPuzzle> generate(const GeneratorOptions& options, int64_t begin,
+                                      int64_t count) {
+  check_options(options, begin);
+  check<OptionError>(count >= 0, "generate: {} puzzles; wanted 0 or more", count);
+  std::vector<int64_t> indices(static_cast<size_t>(count));
+  std::iota(indices.begin(), indices.end(), begin);
+  return generate(options, indices);
 }
 
 }  // namespace stillpoint::sudoku

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "models/sudoku/board.h"
@@ -54,7 +55,11 @@ struct GeneratedPuzzle {
 // ms of climbing, a whole climb of them 10 ms each.
 GeneratedPuzzle generate(const GeneratorOptions& options, int64_t index);
 
-// Puzzles [begin, begin + count), in parallel.
+// Puzzles of these numbers, in parallel; each climb is climbed once.
+std::vector<GeneratedPuzzle> generate(const GeneratorOptions& options,
+                                      std::span<const int64_t> indices);
+
+// Puzzles [begin, begin + count).
 std::vector<GeneratedPuzzle> generate(const GeneratorOptions& options, int64_t begin,
                                       int64_t count);
 

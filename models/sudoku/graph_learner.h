@@ -9,9 +9,10 @@
 // Training follows the gradient through the draws by their score (engine/stochastic/surrogate.h):
 // what cell i pays after t + 1 refinements is credited to the draws of the cells within t hops of
 // it. Or it follows straight-through Gumbel (engine/stochastic/straight_through.h), biased but far
-// less noisy: what a cell pays after the first refinement that tells anything is credited to whom
-// it hears, by the derivative of the cost. Otherwise the graph is the `neighbours` most attended
-// cells. docs/learned-graph.md derives all this and says how well it works.
+// less noisy: what a cell pays after one refinement, drawn at random of those that tell anything,
+// is credited to whom it hears, by the derivative of the cost. Otherwise the graph is the
+// `neighbours` most attended cells. docs/learned-graph.md derives all this and says how well it
+// works.
 #pragma once
 
 #include <vector>

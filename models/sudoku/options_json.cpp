@@ -11,21 +11,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-Json to_json(const EquilibriumOptions& o) {
-  return {{"solver", name(o.solver)},
-          {"adjoint", name(o.adjoint)},
-          {"adjoint_solver", name(o.adjoint_solver)},
-          {"tolerance", o.tolerance},
-          {"adjoint_tolerance", o.adjoint_tolerance},
-          {"iterations", o.iterations},
-          {"adjoint_iterations", o.adjoint_iterations},
-          {"jacobian_penalty", o.jacobian_penalty},
-          {"corrections", o.corrections},
-          {"start_deviation", o.start_deviation},
-          {"spectral_clip", o.spectral_clip},
-          {"radius_limit", o.radius_limit}};
-}
-
 // The one of these values whose name is given.
 template <class T>
 T named(const Json& given, const char* what, std::initializer_list<T> values) {
@@ -115,6 +100,21 @@ Json to_json(const NetworkOptions& o) {
                        {"credit", name(l.credit)}};
   }
   return json;
+}
+
+Json to_json(const EquilibriumOptions& o) {
+  return {{"solver", name(o.solver)},
+          {"adjoint", name(o.adjoint)},
+          {"adjoint_solver", name(o.adjoint_solver)},
+          {"tolerance", o.tolerance},
+          {"adjoint_tolerance", o.adjoint_tolerance},
+          {"iterations", o.iterations},
+          {"adjoint_iterations", o.adjoint_iterations},
+          {"jacobian_penalty", o.jacobian_penalty},
+          {"corrections", o.corrections},
+          {"start_deviation", o.start_deviation},
+          {"spectral_clip", o.spectral_clip},
+          {"radius_limit", o.radius_limit}};
 }
 
 Json to_json(const TrainOptions& o) {

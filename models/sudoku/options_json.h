@@ -13,6 +13,7 @@ namespace stillpoint::sudoku {
 inline constexpr const char* kModel = "model.";
 
 nlohmann::ordered_json to_json(const NetworkOptions& options);
+nlohmann::ordered_json to_json(const EquilibriumOptions& options);
 nlohmann::ordered_json to_json(const TrainOptions& options);
 
 // The text of this metadata. Throws FormatError if there is none.

@@ -93,6 +93,18 @@ TEST(Generator, HardPuzzlesAreSpreadEvenly) {
   }
 }
 
+TEST(Generator, ListsNeedNoOrder) {
+  const GeneratorOptions options{.seed = 3, .hard_share = 0.5, .minimal_share = 0.5};
+  const std::vector<int64_t> indices{35, 3, 4, 1, 3, 33};  // 1, 3 of one climb, 33, 35 of another
+  const auto puzzles = generate(options, indices);
+  ASSERT_EQ(puzzles.size(), indices.size());
+  for (size_t k = 0; k < indices.size(); ++k) {
+    EXPECT_EQ(puzzles[k].givens, generate(options, indices[k]).givens) << k;
+  }
+  EXPECT_TRUE(generate(options, std::vector<int64_t>()).empty());
+  EXPECT_THROW(generate(options, std::vector<int64_t>{-1}), Error);
+}
+
 TEST(Generator, MakesA16x16Puzzle) { expect_proper(generate({.geometry = {4}, .seed = 6}, 0)); }
 
 TEST(Generator, PuzzleIsTheSameAtAnyThreadCountAndInAnySlice) {

@@ -13,6 +13,7 @@
 #include "kernels/common/parallel.h"
 #include "models/sudoku/generator.h"
 #include "models/sudoku/trainer.h"
+#include "tests/models/sudoku_graph_learners.h"
 #include "tests/support/op_test.h"
 
 namespace stillpoint::sudoku {
@@ -21,28 +22,9 @@ namespace {
 using testing::HasSubstr;
 using testing::ThrowsMessage;
 
-NetworkOptions small(LearnedGraphOptions learned = {}) {
-  learned.width = 8;
-  learned.heads = 2;
-  return {.model = Model::learned_graph, .geometry = {2}, .channels = 6, .learned = learned};
-}
-
 GraphLearner small_net(LearnedGraphOptions learned = {}) {
   Philox random(1);
   return GraphLearner(small(learned), random);
-}
-
-struct Boards {
-  std::vector<Board> givens;
-  std::vector<int32_t> digits;
-};
-Boards some_boards(int64_t count) {
-  Boards all;
-  for (const auto& made : generate({.geometry = {2}, .seed = 3}, 0, count)) {
-    all.givens.push_back(made.givens);
-    for (int cell = 0; cell < 16; ++cell) all.digits.push_back(made.solution[cell] - 1);
-  }
-  return all;
 }
 
 TEST(GraphLearner, EncodesDigitsAndDistinctOthers) {

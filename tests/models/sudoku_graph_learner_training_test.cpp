@@ -11,6 +11,7 @@
 #include "models/sudoku/generator.h"
 #include "models/sudoku/graph_learner.h"
 #include "models/sudoku/trainer.h"
+#include "tests/models/sudoku_graph_learners.h"
 #include "tests/support/op_test.h"
 
 namespace stillpoint::sudoku {
@@ -18,25 +19,6 @@ namespace {
 
 using testing::HasSubstr;
 using testing::ThrowsMessage;
-
-NetworkOptions small(LearnedGraphOptions learned = {}) {
-  learned.width = 8;
-  learned.heads = 2;
-  return {.model = Model::learned_graph, .geometry = {2}, .channels = 6, .learned = learned};
-}
-
-struct Boards {
-  std::vector<Board> givens;
-  std::vector<int32_t> digits;
-};
-Boards some_boards(int64_t count) {
-  Boards all;
-  for (const auto& made : generate({.geometry = {2}, .seed = 3}, 0, count)) {
-    all.givens.push_back(made.givens);
-    for (int cell = 0; cell < 16; ++cell) all.digits.push_back(made.solution[cell] - 1);
-  }
-  return all;
-}
 
 // Against the tape, with the graph as a matrix of weights.
 TEST(GraphLearner, EdgeSlopesAreTheDerivativesByTheWeightsOfEdges) {
