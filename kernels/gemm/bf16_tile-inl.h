@@ -40,7 +40,8 @@ struct Bf16Products {
       for (int64_t i = 0; i < rows; ++i) {
         const float* row = strip.sums + i * width;
         for_vectors(n, [&](auto io, int64_t j) HWY_ATTR {
-          const V from = start(io, first + i, j);
+          V from;
+          start.template operator()<1>(io, first + i, j, &from);
           finish(io, hn::Add(from, io.load(row + j)), first + i, j);
         });
       }
