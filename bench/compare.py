@@ -4,6 +4,7 @@
   python3 bench/compare.py OP [--rounds 15] [--calls 5]     message_sum, attention or attention_topk_sample
   python3 bench/compare.py models [--rounds 5]     every task of compare_models.py; or one by its name:
   python3 bench/compare.py refine_train [--threads 1]
+  python3 bench/compare.py equilibrium_symbol [--boards 16]     or equilibrium_refine: steps at fixed points
 
 Builds the release preset and, on the first call, installs the peers into build/peers. Each contender
 is a process that answers requests on its standard input (bench/peers/); in every round each of them
@@ -17,6 +18,7 @@ import statistics
 import subprocess
 import tempfile
 
+import compare_equilibrium
 import compare_models
 from contender import PEER_PYTHON, ROOT, Contender, build, load, verify
 
@@ -66,7 +68,7 @@ def compare_op(op, rounds, calls):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('what', choices=[*OPS, 'models', *compare_models.TASKS])
+    parser.add_argument('what', choices=[*OPS, 'models', *compare_models.TASKS, *compare_equilibrium.CHANNELS])
     parser.add_argument('--rounds', type=int, help='15 for an op, 5 for models')
     parser.add_argument('--calls', type=int, default=5, help='of an op in a round')
     parser.add_argument('--threads', type=int, nargs='+', default=[1, 2], help='of models')
@@ -75,6 +77,8 @@ def main():
     subprocess.run([ROOT / 'bench/peers/setup.sh'], check=True)
     if options.what in OPS:
         compare_op(options.what, options.rounds or 15, options.calls)
+    elif options.what in compare_equilibrium.CHANNELS:
+        compare_equilibrium.run(options.what, options.boards, options.rounds or 5)
     else:
         tasks = list(compare_models.TASKS) if options.what == 'models' else [options.what]
         compare_models.run(tasks, options.threads, options.boards, options.rounds or 5)

@@ -24,6 +24,22 @@ using namespace kernels::HWY_NAMESPACE;  // sums of rows
 constexpr double kLargest = std::numeric_limits<double>::max();
 constexpr int64_t kBlock = 2048;  // elements that stay in the first-level cache while next is mixed
 
+// The residual, and if there was an iterate before, the difference and the move since. Unless told
+// that nothing overlaps, compilers do one element at a time.
+HWY_INLINE void remember(const float* z, const float* fz, int64_t n, bool moved, float mixing,
+                         float* HWY_RESTRICT z_before, float* HWY_RESTRICT g,
+                         float* HWY_RESTRICT newest, float* HWY_RESTRICT move) {
+  for (int64_t k = 0; k < n; ++k) {
+    const float fresh = fz[k] - z[k];
+    if (moved) {
+      newest[k] = fresh - g[k];
+      move[k] = z[k] - z_before[k] + mixing * newest[k];
+    }
+    z_before[k] = z[k];
+    g[k] = fresh;
+  }
+}
+
 void step_row(const AndersonArgs<float>& args, int64_t r) {
   const int64_t b = args.index[r], n = args.n;
   const int m = args.memory;
@@ -43,15 +59,7 @@ void step_row(const AndersonArgs<float>& args, int64_t r) {
   const int slot = anderson_slot(count, m);
   float* move = moves + slot * n;
   float* newest = dg + slot * n;
-  for (int64_t k = 0; k < n; ++k) {
-    const float fresh = fz[k] - z[k];
-    if (count > 0) {
-      newest[k] = fresh - g[k];
-      move[k] = z[k] - z_before[k] + mixing * newest[k];
-    }
-    z_before[k] = z[k];
-    g[k] = fresh;
-  }
+  remember(z, fz, n, count > 0, mixing, z_before, g, newest, move);
   if (args.begin <= kLargest &&
       anderson_far(dot_in_double(g, g, n), dot_in_double(fz, fz, n), args.begin))
     count = 0;
@@ -60,8 +68,9 @@ void step_row(const AndersonArgs<float>& args, int64_t r) {
   double gamma[kAndersonMemory], scratch[anderson_scratch(kAndersonMemory)];
   double* gram = args.gram + b * m * m;
   for (int j = 0; j < columns; ++j) {
-    gram[j * m + slot] = gram[slot * m + j] = dot_in_double(dg + j * n, newest, n);
-    gamma[j] = dot_in_double(dg + j * n, g, n);
+    const auto [of_newest, of_g] = dots_in_double(dg + j * n, newest, g, n);
+    gram[j * m + slot] = gram[slot * m + j] = of_newest;
+    gamma[j] = of_g;
   }
   anderson_solve(gram, m, columns, args.ridge, gamma, scratch, 0, 1, [] {});
   for (int64_t first = 0; first < n; first += kBlock) {
