@@ -27,9 +27,9 @@ def series(file, x):
         for line in map(json.loads, pathlib.Path(file).read_text().splitlines()):
             if "validation" in line:
                 right.append((line[x], 100 * line["validation"][-1]["accuracy"]))
-            if line.get("radii"):
+            if line.get("radii") and None not in line["radii"]:  # null: not finite
                 radius.append((line[x], sum(line["radii"]) / len(line["radii"])))
-            if "residual" in line:
+            if line.get("residual") is not None:
                 residual.append((line[x], line["residual"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         sys.exit(f"{file}: wanted the metrics.jsonl of a `sudoku train`: {error!r}")

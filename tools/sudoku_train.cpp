@@ -86,8 +86,11 @@ class Run {
     double saved = elapsed();
     const int64_t first = trainer_.steps();
     while (progress() < 1 && !interrupted() && !at_stop()) {
-      const sudoku::TrainReport report = trainer_.step(progress());
-      if (trainer_.steps() % 10 == 0) metrics_.write(step_record(trainer_, elapsed(), report));
+      using sudoku::MeasureDraws;
+      const bool logged = (trainer_.steps() + 1) % 10 == 0;
+      const sudoku::TrainReport report =
+          trainer_.step(progress(), logged ? MeasureDraws::yes : MeasureDraws::no);
+      if (logged) metrics_.write(step_record(trainer_, elapsed(), report));
       console_.show([&] { return status(report, first); });
       if (time_to_save(saved)) {
         save();
@@ -127,9 +130,13 @@ class Run {
       trainer_.command = command_line(command_, trainer_.options()) + length;
       return;
     }
-    if (command_.changes.empty() && trainer_.command.ends_with(length)) return;
-    trainer_.earlier += fmt::format("{} (to step {}); ", trainer_.command, trainer_.steps());
-    trainer_.command = "sudoku train --resume" + command_.changes + length;
+    const std::string part = "sudoku train --resume" + command_.changes + length;
+    std::string& present = trainer_.command;
+    if (command_.changes.empty() ? present.ends_with(length) : present == part) return;
+    // Old checkpoints do not have theirs.
+    trainer_.earlier += fmt::format(
+        "{} (to step {}); ", present.empty() ? "a part not recorded" : present, trainer_.steps());
+    present = part;
   }
 
   bool at_stop() const { return command_.until > 0 && trainer_.steps() >= command_.until; }

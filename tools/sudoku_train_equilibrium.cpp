@@ -52,7 +52,8 @@ void EquilibriumArguments::add_to(CLI::App& app) {
       &EquilibriumOptions::iterations);
   add(add_number(app, "--adjoint-iterations", o.adjoint_iterations,
                  "equilibrium: products with the Jacobian, at most; terms of phantom and\n"
-                 "neumann [exact: 30, phantom, neumann: 5]")
+                 "neumann; --resume with another --adjoint keeps a number other than its default\n"
+                 "[exact: 30, phantom, neumann: 5]")
           ->default_str(""),
       &EquilibriumOptions::adjoint_iterations);
   add(app.add_option(
@@ -74,9 +75,11 @@ void EquilibriumArguments::add_to(CLI::App& app) {
       &EquilibriumOptions::spectral_clip);
   add(app.add_option(
              "--radius-limit", o.radius_limit,
-             "equilibrium: a guard moves the weight of the Jacobian penalty, from what\n"
-             "--jacobian-penalty says upwards, so that the spectral radius of the Jacobian\n"
-             "stays below this; 0: no guard")
+             "equilibrium: a guard looks at four boards in every tenth step. Where the spectral\n"
+             "radius of the Jacobian is about to be above this, or the residual above 30\n"
+             "tolerances, it raises the weight of the Jacobian penalty by a quarter, else it\n"
+             "lowers it by a fifth, within 0.03, or --jacobian-penalty if that is more, and 3.\n"
+             "That may come too late; 0: no guard")
           ->capture_default_str(),
       &EquilibriumOptions::radius_limit);
 }
@@ -89,7 +92,9 @@ std::vector<const CLI::Option*> EquilibriumArguments::given() const {
 }
 
 void EquilibriumArguments::apply(EquilibriumOptions& o) const {
-  const AdjointKind before = o.adjoint;
+  // What serves a solve is too much for a sum of terms, and the other way round.
+  const auto usual = [&o] { return o.adjoint == AdjointKind::exact ? 30 : 5; };
+  const bool usual_before = o.adjoint_iterations == usual();
   bool iterations_given = false;
   for (const auto& [option, set] : options_) {
     if (option->count() == 0) continue;
@@ -98,9 +103,7 @@ void EquilibriumArguments::apply(EquilibriumOptions& o) const {
   }
   check<OptionError>(o.adjoint != AdjointKind::one_step || !iterations_given,
                      "--adjoint-iterations {}: one-step takes none", o.adjoint_iterations);
-  // What serves a solve is too much for a sum of terms, and the other way round.
-  if (!iterations_given && o.adjoint != before)
-    o.adjoint_iterations = o.adjoint == AdjointKind::exact ? 30 : 5;
+  if (!iterations_given && usual_before) o.adjoint_iterations = usual();
 }
 
 EquilibriumOptions EquilibriumArguments::made() const {

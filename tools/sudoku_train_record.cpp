@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -123,7 +124,8 @@ std::string command_line(const TrainCommand& c, const sudoku::TrainOptions& o) {
                                      : "",
       o.carry.puzzles.minimal_share, sudoku::name(o.optimiser), o.learning_rate,
       o.net.precision == sudoku::Precision::bf16 ? " --precision bf16" : "",
-      c.from.empty() ? "" : " --from " + c.from, o.seed);
+      // Where the file lay says nothing elsewhere.
+      c.from.empty() ? "" : " --from " + std::filesystem::path(c.from).filename().string(), o.seed);
 }
 
 }  // namespace stillpoint::tools

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <complex>
+#include <limits>
 #include <vector>
 
 #include "engine/implicit/fixed_point.h"
@@ -17,13 +18,17 @@ struct SpectrumOptions {
 struct SampleSpectrum {
   // Ritz values, largest modulus first; as many as the Krylov space has dimensions.
   std::vector<std::complex<double>> eigenvalues;
-  double radius() const { return eigenvalues.empty() ? 0.0 : std::abs(eigenvalues[0]); }
+  // NaN without eigenvalues.
+  double radius() const {
+    return eigenvalues.empty() ? std::numeric_limits<double>::quiet_NaN()
+                               : std::abs(eigenvalues[0]);
+  }
 };
 
 // Leading eigenvalues of the Jacobian df/dz of every sample at z, by Arnoldi's method with vjp
 // alone: J and its transpose have the same spectrum. z may be a fixed point or any point on the way
-// there. Applies f once, on a tape; records nothing. A sample whose Jacobian is not finite has no
-// eigenvalues.
+// there. Applies f once, on a tape; records nothing. A sample whose Jacobian is not finite, or that
+// has no elements, has no eigenvalues.
 std::vector<SampleSpectrum> leading_spectrum(const Map& f, const Tensor& z,
                                              const std::vector<Tensor>& inputs,
                                              SpectrumOptions options = {});

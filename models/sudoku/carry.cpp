@@ -87,6 +87,33 @@ CarryPool::CarryPool(const CarryOptions& options) : options_(options) {
   state_.random = random.state();
 }
 
+CarryPool::CarryPool(const CarryOptions& options, State state, const Network& net)
+    : options_(options), state_(std::move(state)) {
+  check_options(options);
+  const auto boards = static_cast<size_t>(options.boards);
+  check<ShapeError>(state_.puzzles.size() == boards && state_.ages.size() == boards &&
+                        state_.fresh.size() == boards,
+                    "carry: a state of {} boards for a pool of {}", state_.puzzles.size(), boards);
+  const Shape wanted = states_shape(net, options.boards);
+  check<ShapeError>(!state_.states.defined() || state_.states.shape() == wanted,
+                    "carry: states of shape {}; wanted {}",
+                    state_.states.defined() ? to_string(state_.states.shape()) : "",
+                    to_string(wanted));
+  check<TypeError>(!state_.states.defined() || state_.states.dtype() == DType::f32,
+                   "carry: states are not float32");
+  for (const int32_t fresh : state_.fresh) {
+    check<OptionError>(fresh == 0 || fresh == 1, "carry: fresh {}; wanted 0 or 1", fresh);
+  }
+  for (const int64_t puzzle : state_.puzzles) {
+    check<OptionError>(puzzle >= 0 && puzzle < state_.next_puzzle,
+                       "carry: puzzle number {}; wanted 0 to {}", puzzle, state_.next_puzzle - 1);
+  }
+  for (const GeneratedPuzzle& puzzle : generate(options.puzzles, state_.puzzles)) {
+    givens_.push_back(puzzle.givens);
+    solutions_.push_back(puzzle.solution);
+  }
+}
+
 // Puts the generator's next puzzles into the slots.
 void CarryPool::draw(const std::vector<int64_t>& slots) {
   constexpr int64_t kAhead = 128;
@@ -179,34 +206,6 @@ CarryReport CarryPool::step(const Network& net, const std::function<void()>& aft
   draw(leaving);
   report.replaced = static_cast<int64_t>(leaving.size());
   return report;
-}
-
-void CarryPool::restore(State state, const Network& net) {
-  const auto boards = static_cast<size_t>(options_.boards);
-  check<ShapeError>(
-      state.puzzles.size() == boards && state.ages.size() == boards && state.fresh.size() == boards,
-      "carry: a state of {} boards for a pool of {}", state.puzzles.size(), boards);
-  const Shape wanted = states_shape(net, options_.boards);
-  check<ShapeError>(!state.states.defined() || state.states.shape() == wanted,
-                    "carry: states of shape {}; wanted {}",
-                    state.states.defined() ? to_string(state.states.shape()) : "",
-                    to_string(wanted));
-  check<TypeError>(!state.states.defined() || state.states.dtype() == DType::f32,
-                   "carry: states are not float32");
-  for (const int32_t fresh : state.fresh) {
-    check<OptionError>(fresh == 0 || fresh == 1, "carry: fresh {}; wanted 0 or 1", fresh);
-  }
-  for (const int64_t puzzle : state.puzzles) {
-    check<OptionError>(puzzle >= 0 && puzzle < state.next_puzzle,
-                       "carry: puzzle number {}; wanted 0 to {}", puzzle, state.next_puzzle - 1);
-  }
-  state_ = std::move(state);
-  ahead_.clear();
-  const auto puzzles = generate(options_.puzzles, state_.puzzles);
-  for (size_t slot = 0; slot < boards; ++slot) {
-    givens_[slot] = puzzles[slot].givens;
-    solutions_[slot] = puzzles[slot].solution;
-  }
 }
 
 }  // namespace stillpoint::sudoku

@@ -77,9 +77,9 @@ class CarryPool {
     Philox::State random = {};
   };
   const State& state() const { return state_; }
-  // Throws ShapeError or OptionError unless it is the state of a pool with these options that
-  // trained such a network.
-  void restore(State state, const Network& net);
+  // Goes on where a pool was. Throws ShapeError or OptionError unless it is the state of a pool
+  // with these options that trained such a network.
+  CarryPool(const CarryOptions& options, State state, const Network& net);
 
  private:
   void draw(const std::vector<int64_t>& slots);

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <limits>
 #include <new>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -117,20 +118,28 @@ Trainer Trainer::load(const Path& checkpoint, Device device, const Change& chang
     if (change) change(options);
     const bool other_puzzles = options.carry.puzzles != before;
     if (other_puzzles) std::ranges::fill(pool.fresh, 1);
-    Trainer trainer(options, device);
+    Trainer trainer(options, device, std::move(pool));
     assign_tensors(trainer.net_->parameters(), without_prefix(file.tensors, kModel));
     trainer.optimiser_.load_state(file.tensors);
     if (other_puzzles) trainer.options_.warm_from = trainer.steps();
-    check<FormatError>(trainer.steps() == 0 || pool.states.defined(),
+    check<FormatError>(trainer.steps() == 0 || trainer.pool_.state().states.defined(),
                        "{} steps, but no carried states", trainer.steps());
-    trainer.pool_.restore(std::move(pool), *trainer.net_);
+    check<FormatError>(trainer.options_.warm_from <= trainer.steps(),
+                       "a warm-up from step {} on after {} steps", trainer.options_.warm_from,
+                       trainer.steps());
     train.at("seconds").get_to(trainer.seconds);
     trainer.earlier = train.value("earlier", "");
     trainer.command = train.value("command", "");
     // A guard that the run did not have before begins here.
     if (trainer.guard_ && train.contains("guard")) {
       const Json& g = train.at("guard");
-      trainer.guard_->restore({g.at("weight"), g.at("radius"), g.at("residual"), g.at("seen")});
+      // JSON has null for what is not finite.
+      const auto observed = [&g](const char* key) {
+        return g.at(key).is_null() ? std::numeric_limits<double>::quiet_NaN()
+                                   : g.at(key).get<double>();
+      };
+      trainer.guard_->restore(
+          {g.at("weight"), observed("radius"), observed("residual"), g.at("seen")});
       trainer.pool_.set_jacobian_penalty(trainer.guard_->weight());
     }
     return trainer;

@@ -168,23 +168,25 @@ FixedPointLesson learn_fixed_points(const Network& net, const Lesson& lesson,
   const int stretch = options.iterations / (options.corrections + 1);
   Tensor start = noisy_start(lesson.h, options.start_deviation, random);
   Tensor corrections;
+  FixedPointLesson fixed;
+  fixed.evaluations_before.resize(static_cast<size_t>(lesson.h.dim(0)));
   for (int k = 0; k < options.corrections; ++k) {
     implicit::FixedPointOptions part = solve;
     part.forward.max_iterations = stretch;
     part.adjoint = implicit::PhantomGradient{};
-    start = implicit::fixed_point(refinement(net), start, {x}, part).z;
+    const auto solved = implicit::fixed_point(refinement(net), start, {x}, part);
+    start = solved.z;
+    for (size_t b = 0; b < fixed.evaluations_before.size(); ++b)
+      fixed.evaluations_before[b] += solved.report->forward.samples[b].iterations();
     const Tensor loss = ops::cross_entropy(net.logits(start), targets);
     corrections = k == 0 ? loss : ops::add(corrections, loss);
   }
-  const int before = options.corrections * stretch;
-  solve.forward.max_iterations -= before;
+  solve.forward.max_iterations -= options.corrections * stretch;
   const auto [z, report] = implicit::fixed_point(refinement(net), start, {x}, solve);
   const Tensor logits = net.logits(z);
   Tensor loss = ops::cross_entropy(logits, targets);
-  FixedPointLesson fixed;
   fixed.learned = {.loss = loss, .mean = loss.item(), .h = z, .logits = logits};
   fixed.report = report;
-  fixed.evaluations_before = before;
   if (options.corrections > 0)
     loss = ops::affine(ops::add(loss, corrections), 1.0 / (options.corrections + 1));
   if (options.jacobian_penalty != 0) {
@@ -197,8 +199,9 @@ FixedPointLesson learn_fixed_points(const Network& net, const Lesson& lesson,
 }
 
 void EquilibriumReport::add(const FixedPointLesson& lesson, double weight) {
-  for (const implicit::SampleReport& board : lesson.report->forward.samples) {
-    iterations += weight * (lesson.evaluations_before + board.iterations());
+  for (size_t b = 0; b < lesson.evaluations_before.size(); ++b) {
+    const implicit::SampleReport& board = lesson.report->forward.samples[b];
+    iterations += weight * (lesson.evaluations_before[b] + board.iterations());
     unconverged += board.converged() ? 0 : weight;
     residual += weight * board.residual;
   }

@@ -49,8 +49,8 @@ struct FixedPointLesson {
   Learned learned;
   std::shared_ptr<const implicit::Report> report;  // of the adjoint after the backward only
   double penalty = 0;                              // |J|_F^2 / n, without its weight
-  // Evaluations of f for a board before the report's begin: those up to the last correction.
-  int evaluations_before = 0;
+  // [boards] evaluations of f before the report's begin: those up to the last correction.
+  std::vector<int> evaluations_before;
 };
 // Seeks the fixed points from lesson.h; lesson.steps are not looked at. `random` is for noise on
 // the starts and for the penalty's probes.
@@ -64,7 +64,7 @@ FixedPointLesson learn_fixed_points(const Network& net, const Lesson& lesson,
 
 // What the solves of some boards did: means over the boards.
 struct EquilibriumReport {
-  double iterations = 0;          // evaluations of f
+  double iterations = 0;          // evaluations of f, those before corrections included
   double unconverged = 0;         // share of the boards
   double residual = 0;            // relative, of the iterate that is taken
   double adjoint_iterations = 0;  // the same for the solve of an exact adjoint
@@ -77,7 +77,7 @@ struct EquilibriumReport {
 
 // What a board's fixed point, or the best iterate of a solve that failed, is like.
 struct Stability {
-  double radius = 0;    // |lambda| of the leading eigenvalue of J there
+  double radius = 0;    // |lambda| of the leading eigenvalue of J there; NaN if J is not finite
   double residual = 0;  // relative
 };
 // From the network's own start.

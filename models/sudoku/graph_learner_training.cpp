@@ -68,6 +68,11 @@ bool alike(const Tensor& h) {
   return true;
 }
 
+Tensor log_softmax(const Tensor& x) {
+  const Tensor below = ops::sub(x, ops::max(x.detach(), -1, ops::KeepDim::yes));
+  return ops::sub(below, ops::log(ops::sum(ops::exp(below), -1, ops::KeepDim::yes)));
+}
+
 // -log softmax(logits)[digit], cell by cell: [..., cells, side] -> [..., cells].
 Tensor surprises(const Tensor& logits, std::span<const int32_t> digits, int64_t draws) {
   const int64_t side = logits.dim(-1), cells = logits.dim(-2), rows = logits.numel() / side;
@@ -79,19 +84,15 @@ Tensor surprises(const Tensor& logits, std::span<const int32_t> digits, int64_t 
     wanted[static_cast<size_t>(row * side + digit)] = 1;
   }
   const Tensor one_hot = Tensor::from(wanted, logits.shape()).to(logits.device());
-  const Tensor below = ops::sub(logits, ops::max(logits.detach(), -1, ops::KeepDim::yes));
-  return ops::sub(ops::log(ops::sum(ops::exp(below), -1)), ops::sum(ops::mul(below, one_hot), -1));
+  return ops::affine(ops::sum(ops::mul(log_softmax(logits), one_hot), -1), -1);
 }
 
 int64_t below(Philox& random, int64_t bound) { return random.below(static_cast<uint32_t>(bound)); }
 
 // What the mean of the cells' entropies -sum p log p weighs, p = softmax(scores).
 Tensor entropy_bonus(const Tensor& scores, double weight) {
-  const Tensor p = ops::softmax(scores);
-  const Tensor below = ops::sub(scores, ops::max(scores.detach(), -1, ops::KeepDim::yes));
-  const Tensor log_sum = ops::log(ops::sum(ops::exp(below), -1, ops::KeepDim::yes));
   const int64_t rows = scores.numel() / scores.dim(-1);
-  return ops::affine(ops::sum(ops::mul(p, ops::sub(below, log_sum))),
+  return ops::affine(ops::sum(ops::mul(ops::softmax(scores), log_softmax(scores))),
                      weight / static_cast<double>(rows));
 }
 

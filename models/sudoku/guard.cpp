@@ -29,9 +29,10 @@ double Guard::observe(double radius, double residual) {
     radius_to_come += radius - state_.radius;
     if (state_.residual > 0) residual_to_come *= residual / state_.residual;
   }
-  // Not finite fails both comparisons.
-  const bool calm =
-      radius_to_come <= options_.limit && residual_to_come <= kResiduals * options_.tolerance;
+  const bool finite = std::isfinite(radius) && std::isfinite(residual) &&
+                      std::isfinite(state_.radius) && std::isfinite(state_.residual);
+  const bool calm = finite && radius_to_come <= options_.limit &&
+                    residual_to_come <= kResiduals * options_.tolerance;
   state_ = {
       .weight = std::clamp(state_.weight * (calm ? kFall : kGrow), options_.least, options_.most),
       .radius = radius,
@@ -41,10 +42,10 @@ double Guard::observe(double radius, double residual) {
 }
 
 void Guard::restore(const State& state) {
-  check<OptionError>(state.weight >= options_.least && state.weight <= options_.most,
-                     "guard: a weight of {}; wanted {} to {}", state.weight, options_.least,
-                     options_.most);
+  check<OptionError>(std::isfinite(state.weight), "guard: a weight of {}; wanted a finite number",
+                     state.weight);
   state_ = state;
+  state_.weight = std::clamp(state.weight, options_.least, options_.most);
 }
 
 }  // namespace stillpoint::sudoku

@@ -15,14 +15,14 @@ struct GuardOptions {
 
 // What it does depends on the trend: the next observation is expected as far from the last one as
 // that is from the one before (of the residual, in its logarithm). Expected beyond the limit, the
-// weight grows by a quarter; else it falls by a fifth.
+// weight grows by a quarter; else it falls by a fifth. What is not finite is beyond the limit, and
+// so is the observation after it, whose trend nobody knows.
 class Guard {
  public:
   // Throws OptionError on options outside their range.
   explicit Guard(const GuardOptions& options);
 
-  // Means over some boards at one moment of training; the weight from then on. What is not finite
-  // is beyond the limit.
+  // Means over some boards at one moment of training; the weight from then on.
   double observe(double radius, double residual);
   double weight() const { return state_.weight; }
 
@@ -32,7 +32,8 @@ class Guard {
     bool seen = false;                // anything
   };
   const State& state() const { return state_; }
-  // Throws OptionError on a weight outside its range.
+  // A weight outside the range, as of a guard with other options, is moved into it. Throws
+  // OptionError on one that is not finite.
   void restore(const State& state);
 
  private:

@@ -24,6 +24,8 @@ TrainOptions checked(TrainOptions o) {
       "train: products in {}; wanted f32 but for SymbolNet trained by windows",
       name(o.net.precision));
   check<OptionError>(o.warmup >= 0, "train: a warm-up of {} steps; wanted 0 or more", o.warmup);
+  check<OptionError>(o.warm_from >= 0, "train: a warm-up from step {} on; wanted 0 or more",
+                     o.warm_from);
   check<OptionError>(std::isfinite(o.learning_rate) && o.learning_rate > 0,
                      "train: a learning rate of {}; wanted a positive number", o.learning_rate);
   check<OptionError>(o.net.model != Model::learned_graph || o.carry.segments == 1,
@@ -97,6 +99,9 @@ class SliceGradients {
 const char* name(Optimiser optimiser) { return optimiser == Optimiser::muon ? "muon" : "adamw"; }
 
 Trainer::Trainer(const TrainOptions& options, Device device)
+    : Trainer(options, device, std::nullopt) {}
+
+Trainer::Trainer(const TrainOptions& options, Device device, std::optional<CarryPool::State> pool)
     : options_(checked(options)),
       net_(make_net(options, device)),
       optimiser_(net_->parameters(),
@@ -108,7 +113,7 @@ Trainer::Trainer(const TrainOptions& options, Device device)
                   .weight_decay = options.weight_decay,
                   .clip_norm = options.clip_norm,
                   .average_decay = options.average_decay}),
-      pool_(options.carry) {
+      pool_(pool ? CarryPool(options.carry, std::move(*pool), *net_) : CarryPool(options.carry)) {
   const auto& e = options.carry.equilibrium;
   if (!e || e->radius_limit == 0) return;
   GuardOptions guard{.limit = e->radius_limit, .tolerance = e->tolerance};
@@ -132,25 +137,29 @@ void Trainer::watch() {
   pool_.set_jacobian_penalty(guard_->observe(mean.radius, mean.residual));
 }
 
-// Spectral normalisation of the weights themselves, after each step. The power iteration begins
-// anew, so that a resumed run needs to know nothing of it.
+// Spectral normalisation of the weights themselves, after each step, and of their averages, which
+// have seen weights before the clip. The power iteration begins anew, so that a resumed run needs
+// to know nothing of it.
 void Trainer::clip_matrices() const {
   const NoGrad no_grad;
   const NamedTensors all = net_->parameters();
+  const NamedTensors averages = optimiser_.averages();
   for (const std::string& name : hidden_matrices(all)) {
-    implicit::SpectralClip clip(
-        {.clip = options_.carry.equilibrium->spectral_clip, .iterations = 10});
-    Tensor weight = all.at(name);
-    weight.assign(clip(weight));
+    for (Tensor weight : {all.at(name), averages.at(name)}) {
+      implicit::SpectralClip clip(
+          {.clip = options_.carry.equilibrium->spectral_clip, .iterations = 10});
+      weight.assign(clip(weight));
+    }
   }
 }
 
-TrainReport Trainer::step(double progress) {
+TrainReport Trainer::step(double progress, MeasureDraws measure) {
   constexpr int64_t kWatchEvery = 10;
   if (guard_ && steps() % kWatchEvery == 0) watch();
   TrainReport report;
   const int64_t boards = options_.carry.boards, slice = options_.carry.slice;
-  if (options_.net.model == Model::learned_graph && boards > slice && boards % slice == 0) {
+  if (measure == MeasureDraws::yes && options_.net.model == Model::learned_graph &&
+      boards > slice && boards % slice == 0) {
     SliceGradients slices(net_->parameters());
     report.carry = pool_.step(*net_, [&] { slices.add(); });
     report.draws = slices.spread();

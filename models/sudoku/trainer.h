@@ -40,10 +40,14 @@ struct DrawsGradient {
   double signal_to_noise = 0;  // length of the gradient, less what noise adds, over that deviation
 };
 
+// Whether a step is to tell, which copies the gradient of every slice to the host.
+enum class MeasureDraws : uint8_t { no, yes };
+
 struct TrainReport {
   CarryReport carry;
-  std::optional<DrawsGradient> draws;  // GraphLearner, slices of one size, two or more
-  double gradient_norm = 0;            // before clipping
+  // If asked for, of GraphLearner with slices of one size, two or more.
+  std::optional<DrawsGradient> draws;
+  double gradient_norm = 0;  // before clipping
   double learning_rate = 0;
   std::optional<Guard::State> guard = {};  // behind the step, if there is one
 };
@@ -56,7 +60,7 @@ class Trainer {
   // falls to zero with it on half a cosine, and in the warm-up it is scaled down besides. Throws
   // Error if loss or gradient are not finite any more; the run is then lost since it was last
   // saved.
-  TrainReport step(double progress);
+  TrainReport step(double progress, MeasureDraws measure = MeasureDraws::no);
 
   const TrainOptions& options() const { return options_; }
   const Network& net() const { return *net_; }
@@ -86,6 +90,8 @@ class Trainer {
   void save_network(const std::filesystem::path& file) const;
 
  private:
+  // With the boards of a saved pool, or new ones.
+  Trainer(const TrainOptions& options, Device device, std::optional<CarryPool::State> pool);
   void watch();
   void clip_matrices() const;
 

@@ -147,8 +147,9 @@ TEST(Spectrum, DegenerateJacobians) {
   // One vector spans the space: the rest must not be made of rounding.
   EXPECT_EQ(leading_spectrum(twice, z, {})[0].eigenvalues.size(), 1u);
   EXPECT_NEAR(leading_spectrum(twice, z, {})[0].radius(), 2, 1e-14);
-  EXPECT_TRUE(
-      leading_spectrum(broken, Tensor::zeros({1, 6}, {DType::f64}), {})[0].eigenvalues.empty());
+  const auto none = leading_spectrum(broken, Tensor::zeros({1, 6}, {DType::f64}), {});
+  EXPECT_TRUE(none[0].eigenvalues.empty());
+  EXPECT_TRUE(std::isnan(none[0].radius()));
   EXPECT_TRUE(leading_spectrum(zero, Tensor::zeros({0, 6}), {}).empty());
   EXPECT_THROW(leading_spectrum(zero, z, {}, {.vectors = 0}), OptionError);
 }

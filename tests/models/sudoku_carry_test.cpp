@@ -107,8 +107,7 @@ TEST(CarryPool, GoesOnFromASavedStateAsIfNothingHadHappened) {
   for (int k = 0; k < 4; ++k) pool.step(net);
   CarryPool::State saved = pool.state();
   saved.states = saved.states.clone();
-  CarryPool resumed(options4());
-  resumed.restore(saved, net);
+  CarryPool resumed(options4(), saved, net);
   for (int k = 0; k < 6; ++k) {
     const CarryReport a = pool.step(net), b = resumed.step(net);
     EXPECT_EQ(a.loss, b.loss);
@@ -149,8 +148,7 @@ TEST(CarryPool, RefusesWhatMakesNoPool) {
     change(options);
     EXPECT_THROW(CarryPool{options}, OptionError);
   }
-  CarryPool pool(options4());
-  EXPECT_THROW(pool.restore({}, net4()), ShapeError);
+  EXPECT_THROW(CarryPool(options4(), {}, net4()), ShapeError);
 }
 
 }  // namespace

@@ -21,6 +21,15 @@ namespace fs = std::filesystem;
 class EquilibriumFile : public testing::Test {
  protected:
   ~EquilibriumFile() override { fs::remove(path_); }
+  // Saves the checkpoint again with other text in what it says of the training.
+  void forge(const std::string& from, const std::string& to) const {
+    auto file = io::load_safetensors(path_);
+    std::string& text = file.metadata.at("train");
+    const size_t at = text.find(from);
+    ASSERT_NE(at, std::string::npos) << text;
+    text.replace(at, from.size(), to);
+    io::save_safetensors(path_, file.tensors, file.metadata);
+  }
   const fs::path path_ =
       fs::temp_directory_path() / ("stillpoint_equilibrium_" + std::to_string(getpid()));
 };
@@ -94,6 +103,26 @@ TEST_F(EquilibriumFile, RunsGoOnWithOtherSolves) {
                FormatError);
 }
 
+TEST_F(EquilibriumFile, GuardedRunsGoOnWithAnotherPenalty) {
+  Trainer trainer(options4(Model::refine, {.radius_limit = 100}));
+  trainer.step(0);
+  trainer.save(path_);
+  Trainer other = Trainer::load(path_, Device::cpu,
+                                [](TrainOptions& o) { o.carry.equilibrium->jacobian_penalty = 2; });
+  EXPECT_EQ(other.step(0).guard->weight, 2);
+}
+
+TEST_F(EquilibriumFile, AGuardThatSawNoNumberIsSavedToo) {
+  Trainer trainer(options4(Model::refine, {.radius_limit = 100}));
+  trainer.step(0);
+  trainer.save(path_);
+  const std::string text = io::load_safetensors(path_).metadata.at("train");
+  const size_t from = text.find("\"radius\":"), to = text.find(",\"seen\"");
+  ASSERT_LT(from, to) << text;
+  forge(text.substr(from, to - from), "\"radius\":null,\"residual\":null");
+  EXPECT_TRUE(std::isnan(Trainer::load(path_).step(0).guard->radius));
+}
+
 TEST_F(EquilibriumFile, CheckpointsThatMakeNoSenseAreRefused) {
   Trainer trainer(options4());
   trainer.step(0);
@@ -106,11 +135,7 @@ TEST_F(EquilibriumFile, CheckpointsThatMakeNoSenseAreRefused) {
                                  {"\"adjoint_solver\":\"same\"", "\"adjoint_solver\":\"lu\""},
                                  {"\"segments\":1", "\"segments\":2"}}) {
     trainer.save(path_);
-    auto file = io::load_safetensors(path_);
-    std::string& text = file.metadata.at("train");
-    ASSERT_NE(text.find(from), std::string::npos) << text;
-    text.replace(text.find(from), std::string(from).size(), to);
-    io::save_safetensors(path_, file.tensors, file.metadata);
+    forge(from, to);
     EXPECT_THROW(Trainer::load(path_), FormatError) << to;
   }
 }
@@ -123,12 +148,7 @@ TEST_F(EquilibriumFile, CheckpointsFromBeforeThereWereEquilibriaAreRead) {
   Trainer trainer(options);
   trainer.step(0);
   trainer.save(path_);
-  auto file = io::load_safetensors(path_);
-  std::string& text = file.metadata.at("train");
-  const std::string key = "\"equilibrium\":null,";
-  ASSERT_NE(text.find(key), std::string::npos) << text;
-  text.erase(text.find(key), key.size());
-  io::save_safetensors(path_, file.tensors, file.metadata);
+  forge("\"equilibrium\":null,", "");
   EXPECT_EQ(regime_of(Trainer::load(path_).options().carry), Regime::carry);
 }
 

@@ -206,9 +206,9 @@ TEST(Equilibrium, CorrectionsAreLossesOfIteratesOnTheWay) {
   corrected.corrections = 2;
   const FixedPointLesson without = lesson_of(trainer, plain, 3),
                          with = lesson_of(trainer, corrected, 3);
-  EXPECT_EQ(with.evaluations_before, 8);
+  EXPECT_EQ(with.evaluations_before, std::vector<int>(3, 8));
   EXPECT_EQ(with.report->forward.samples[0].iterations(), 4);
-  EXPECT_EQ(without.evaluations_before, 0);
+  EXPECT_EQ(without.evaluations_before, std::vector<int>(3, 0));
   // Plain iteration that never converges: the best iterate is the last but one, as z, not f(z), is
   // taken; each of the three stretches ends there.
   std::vector<Board> givens, solutions;
@@ -224,6 +224,25 @@ TEST(Equilibrium, CorrectionsAreLossesOfIteratesOnTheWay) {
   }
   EXPECT_NEAR(with.learned.loss.item(), sum / 3, 1e-5);
   EXPECT_EQ(with.learned.mean, ops::cross_entropy(with.learned.logits, digits(solutions)).item());
+}
+
+// Of four stretches of 50 the first converges, and the others have nothing left to do.
+TEST(Equilibrium, IterationsAreThoseThatWereMade) {
+  const Trainer trainer(options4());
+  const EquilibriumOptions options{.solver = SolverKind::damped,
+                                   .adjoint = AdjointKind::one_step,
+                                   .tolerance = 0.01,
+                                   .iterations = 200,
+                                   .corrections = 3};
+  const FixedPointLesson lesson = lesson_of(trainer, options, 2);
+  EquilibriumReport report;
+  report.add(lesson, 0.5);
+  for (const int before : lesson.evaluations_before) {
+    EXPECT_GT(before, 3);
+    EXPECT_LT(before, 50);
+  }
+  EXPECT_EQ(report.iterations,
+            0.5 * (lesson.evaluations_before[0] + lesson.evaluations_before[1]) + 1);
 }
 
 TEST(Equilibrium, NoiseIsOnTheStartsOfEveryOtherBoard) {
@@ -266,15 +285,19 @@ TEST(Equilibrium, TheAdjointHasASolverAndAToleranceOfItsOwn) {
 TEST(Equilibrium, ClippedMatricesStayWithinTheirNorm) {
   Trainer trainer(options4(Model::refine, {.spectral_clip = 0.5}));
   for (int k = 0; k < 3; ++k) trainer.step(0);
-  int matrices = 0;
-  for (const auto& [name, p] : trainer.optimiser().parameters()) {
-    if (!name.ends_with(".weight") || name.starts_with("readout.")) continue;
-    implicit::SpectralClip norm({.clip = 1, .iterations = 100});
-    norm(p.detach());
-    EXPECT_LT(norm.norm().item(), 0.5 * 1.1) << name;  // ten power iterations are near, not there
-    ++matrices;
+  // Also on average, which began with the weights before the first clip.
+  for (const NamedTensors& weights :
+       {trainer.optimiser().parameters(), trainer.optimiser().averages()}) {
+    int matrices = 0;
+    for (const auto& [name, p] : weights) {
+      if (!name.ends_with(".weight") || name.starts_with("readout.")) continue;
+      implicit::SpectralClip norm({.clip = 1, .iterations = 100});
+      norm(p.detach());
+      EXPECT_LT(norm.norm().item(), 0.5 * 1.1) << name;  // ten power iterations are near, not there
+      ++matrices;
+    }
+    EXPECT_EQ(matrices, 4);
   }
-  EXPECT_EQ(matrices, 4);
 }
 
 TEST(Equilibrium, TheGuardRaisesThePenaltyWhereTheRadiusIsTooLarge) {

@@ -138,13 +138,14 @@ TEST(Trainer, ReportsHowMuchTheGradientOfDrawsVaries) {
     length += sums[1][e] * sums[1][e];
   }
   Trainer trainer(options);
-  const TrainReport report = trainer.step(0);
+  const TrainReport report = trainer.step(0, MeasureDraws::yes);
   ASSERT_TRUE(report.draws.has_value());
   EXPECT_NEAR(report.draws->variance, variance, 1e-6 * variance);
   EXPECT_NEAR(report.draws->signal_to_noise,
               std::sqrt(std::max(0.0, length - variance / 2) / variance), 1e-4);
+  EXPECT_FALSE(trainer.step(0).draws.has_value());  // nobody asked
   options.carry.slice = 8;
-  EXPECT_FALSE(Trainer(options).step(0).draws.has_value());
+  EXPECT_FALSE(Trainer(options).step(0, MeasureDraws::yes).draws.has_value());
 }
 
 TEST(Trainer, StartsFromTheWeightsOfAnother) {

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
+#include <utility>
 
 #include "engine/error.h"
 
@@ -23,11 +25,31 @@ TEST(Guard, ActsOnTheTrend) {
   Guard resumed(options);
   resumed.restore(guard.state());
   EXPECT_EQ(resumed.observe(0.5, 1e-3), guard.observe(0.5, 1e-3));
-  EXPECT_THROW(resumed.restore({.weight = 2}), OptionError);
+  EXPECT_THROW(resumed.restore({.weight = std::nan("")}), OptionError);
   EXPECT_THROW(Guard({.limit = 0}), OptionError);
   EXPECT_THROW(Guard({.limit = std::nan("")}), OptionError);
   EXPECT_THROW(Guard({.tolerance = 0}), OptionError);
   EXPECT_THROW(Guard({.least = 2, .most = 1}), OptionError);
+}
+
+TEST(Guard, TakesTheWeightOfOneWithAnotherRange) {
+  Guard guard({.least = 0.5, .most = 1});
+  guard.restore({.weight = 0.03});
+  EXPECT_EQ(guard.weight(), 0.5);
+  guard.restore({.weight = 3});
+  EXPECT_EQ(guard.weight(), 1);
+}
+
+TEST(Guard, WhatIsNotFiniteIsNoCalmNorIsTheNextObservation) {
+  const double inf = std::numeric_limits<double>::infinity(), nan = std::nan("");
+  for (const auto& [radius, residual] :
+       {std::pair{0.5, inf}, {0.5, nan}, {inf, 1e-3}, {nan, 1e-3}, {nan, nan}}) {
+    Guard guard({.limit = 0.9, .tolerance = 1e-3, .least = 1, .most = 100});
+    EXPECT_EQ(guard.observe(0.5, 1e-3), 1);
+    EXPECT_EQ(guard.observe(radius, residual), 1.25);
+    EXPECT_EQ(guard.observe(0.5, 1e-3), 1.25 * 1.25) << radius << " " << residual;
+    EXPECT_EQ(guard.observe(0.5, 1e-3), 1.25);  // there is a trend again
+  }
 }
 
 }  // namespace

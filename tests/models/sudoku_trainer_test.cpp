@@ -336,6 +336,8 @@ TEST_F(TrainerFile, ForgedPoolsAreRefused) {
                                       {"pool", "\"fresh\":[", "\"fresh\":[7,"},
                                       {"train", "\"minimal_share\":0.7", "\"minimal_share\":7"},
                                       {"train", "\"window\":16", "\"windows\":16"},
+                                      {"train", "\"warm_from\":0", "\"warm_from\":2"},
+                                      {"train", "\"warm_from\":0", "\"warm_from\":-1"},
                                       {"pool", "\"next_puzzle\":", "\"next_puzzle\":-"},
                                       {"pool", "\"puzzles\":[", "\"puzzles\":[-1"}}) {
     trainer.save(path_);

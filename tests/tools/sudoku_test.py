@@ -55,6 +55,18 @@ class Program(unittest.TestCase):
         data = path.read_bytes()
         return json.loads(data[8:8 + int.from_bytes(data[:8], "little")])["__metadata__"]
 
+    def forge(self, path, key, change):
+        """Changes one JSON text in the metadata of a safetensors file."""
+        data = path.read_bytes()
+        end = 8 + int.from_bytes(data[:8], "little")
+        header = json.loads(data[8:end])
+        value = json.loads(header["__metadata__"][key])
+        change(value)
+        header["__metadata__"][key] = json.dumps(value)
+        text = json.dumps(header).encode()
+        text += b" " * (-len(text) % 8)
+        path.write_bytes(len(text).to_bytes(8, "little") + text + data[end:])
+
     def made(self, run_folder):
         """The commands that made a run's network."""
         return json.loads(self.metadata(run_folder / "network.safetensors")["made"])["command"]
@@ -160,6 +172,13 @@ class Sudoku(Program):
         self.assertEqual(self.made(output), parts)
         self.works(*again, "--steps", 4)  # nothing is left to do, and nothing to be told
         self.assertEqual(self.made(output), parts)
+        self.works(*again, "--steps", 4, *changes.split())
+        self.assertEqual(self.made(output), parts)
+        def forget(train):
+            train["earlier"] = train["command"] = ""
+        self.forge(output / "checkpoint.safetensors", "train", forget)
+        self.works(*again, "--steps", 5)
+        self.assertEqual(self.made(output), "a part not recorded (to step 4); sudoku train --resume --steps 5")
         self.fails("hard puzzles of box size 2", *self.small, "--hard-share", 0.5, "--steps", 3)
 
     def test_trains_equilibria(self):
@@ -230,6 +249,11 @@ class Sudoku(Program):
                          "--jacobian-penalty 0.5 --corrections 1 --start-deviation 0.1 --spectral-clip 2 --radius-limit 0.01 "
                          "--learning-rate 0.001 --steps 40$")
         self.fails("iterations", *train, "--resume", "--iterations", 1)  # no room for the correction
+        again = ["train", "--resume", "--output", self.run_folder, "--validate", 0, "--steps", 40]
+        for adjoint, given, wanted in (("exact", [], 30), ("neumann", [], 5), ("exact", ["--adjoint-iterations", 12], 12),
+                                       ("phantom", [], 12)):
+            self.works(*again, "--adjoint", adjoint, *given)
+            self.assertEqual(lines()[-1]["run"]["adjoint_iterations"], wanted)
         other = self.folder / "unrolled"
         self.works(*self.anywhere, "--output", other, "--regime", "unroll", "--steps", 3)
         self.fails("--iterations: wanted for a run of --regime equilibrium only", "train", "--resume", "--output", other,
@@ -286,6 +310,7 @@ class Sudoku(Program):
                  "--window", 2, "--estimator", "straight-through", "--draws", 1, "--from", checkpoint]
         self.works(*start, "--width", 8, "--steps", 10, "--output", through)
         self.assertIn(b"--estimator straight-through", (through / "network.safetensors").read_bytes())
+        self.assertIn(" --from checkpoint.safetensors ", self.made(through))
         steps = [line for line in map(json.loads, (through / "metrics.jsonl").read_text().splitlines()) if "loss" in line]
         self.assertGreater(steps[-1]["draws_gradient_variance"], 0)
         self.assertGreaterEqual(steps[-1]["draws_signal_to_noise"], 0)

@@ -29,7 +29,9 @@ class TrainingCurves(unittest.TestCase):
                                                                     {"iterations": 64, "accuracy": n / 100}]}
                        for n in (50, 100)]
         solves = [{"step": 50, "seconds": 7, "loss": 1, "residual": 0.1},
-                  {"step": 50, "seconds": 7, "radii": [0.9, 1.1]}]
+                  {"step": 50, "seconds": 7, "radii": [0.9, 1.1]},
+                  {"step": 100, "seconds": 14, "loss": 1, "residual": None},  # not finite
+                  {"step": 100, "seconds": 14, "radii": [None, 1.1]}]
         equilibrium = self.write("a.jsonl", [{"run": {}}, *validations, *solves])
         unrolled = self.write("b.jsonl", [{"run": {}}, *validations])
         for against in "step", "seconds":
