@@ -75,6 +75,7 @@ void print_quality(const sudoku::GraphQuality& q) {
 int run_eval(EvalOptions& o) {
   o.common.apply();
   o.evaluate.restarts.seed = o.common.seed;
+  o.evaluate.graphs_seed = o.common.seed;
   if (o.solver->count() > 0) o.evaluate.solve = o.solve;
   if (!o.plot.empty()) {
     check_plotter();
@@ -175,6 +176,12 @@ std::function<int()> add_eval(CLI::App& app) {
   app.add_option("--tolerance", o->solve.tolerance,
                  "Of the solver: relative residual at which it stops")
       ->needs(o->solver)
+      ->capture_default_str();
+  app.add_option("--graphs", o->evaluate.graphs,
+                 "Of a network that learns its graph: graphs drawn for every board, whose digits'\n"
+                 "probabilities are averaged; 0: the most attended neighbours alone")
+      ->transform(digits_only(0, 4096))
+      ->excludes(o->solver)
       ->capture_default_str();
   add_number(app, "--batch", o->evaluate.batch, "Boards refined together");
   app.add_option(

@@ -6,7 +6,9 @@
 
 #include "engine/autograd.h"
 #include "engine/error.h"
+#include "engine/random.h"
 #include "models/sudoku/answer.h"
+#include "models/sudoku/graph_learner.h"
 
 namespace stillpoint::sudoku {
 namespace {
@@ -16,6 +18,14 @@ void check_arguments(const Network& net, std::span<const Puzzle> puzzles,
   check<OptionError>(options.batch >= 1, "evaluate: batch {}; wanted 1 or more", options.batch);
   check_options(options.restarts);
   if (options.solve) check_options(*options.solve);
+  check<OptionError>(options.graphs >= 0, "evaluate: {} graphs; wanted 0 or more", options.graphs);
+  if (options.graphs > 0) {
+    check<OptionError>(dynamic_cast<const GraphLearner*>(&net) != nullptr,
+                       "evaluate: graphs are drawn by networks that learn theirs; this one is {}",
+                       name(net.options.model));
+    check<OptionError>(options.restarts.tries == 1 && !options.solve,
+                       "evaluate: drawn graphs go with neither restarts nor a solver");
+  }
   int before = 0;
   for (const int n : options.iterations) {
     check<OptionError>(n > before, "evaluate: {} iterations after {}; wanted ascending numbers", n,
@@ -96,6 +106,37 @@ void try_once(const Network& net, std::span<const Puzzle> puzzles, const Evaluat
   }
 }
 
+// The answers of the probabilities' mean over graphs; of all graphs of a board in turn.
+std::vector<Answer> vote(const Tensor& logits, int64_t graphs, std::span<const Board> givens) {
+  const auto boards = static_cast<int64_t>(givens.size());
+  const Tensor p = ops::softmax(logits);
+  const Tensor mean = ops::mean(ops::reshape(p, {boards, graphs, -1}), 1);
+  return read_answers(ops::log(ops::reshape(mean, {boards, p.dim(1), p.dim(2)})), givens);
+}
+
+void vote_once(const GraphLearner& net, std::span<const Puzzle> puzzles,
+               const EvaluateOptions& options, std::span<Trial> trials) {
+  std::vector<Board> givens;
+  std::vector<int32_t> drawn;
+  for (const Trial& trial : trials) {
+    givens.push_back(puzzles[static_cast<size_t>(trial.puzzle)].givens);
+    Philox random(options.graphs_seed, static_cast<uint64_t>(trial.puzzle));
+    const auto one = net.encode_drawn(givens.back(), options.graphs, random).to_vector<int32_t>();
+    drawn.insert(drawn.end(), one.begin(), one.end());
+  }
+  const int64_t runs = std::ssize(trials) * options.graphs, cells = net.options.geometry.cells();
+  const Tensor x =
+      Tensor::from(drawn, {runs, cells, std::ssize(drawn) / (runs * cells)}).to(net.device());
+  Tensor h = net.start(runs);
+  int done = 0;
+  for (const int iterations : options.iterations) {
+    h = net.refine(h, x, iterations - done);
+    done = iterations;
+    std::vector<Answer> answers = vote(net.logits(h), options.graphs, givens);
+    for (size_t b = 0; b < trials.size(); ++b) trials[b].picked.push_back(std::move(answers[b]));
+  }
+}
+
 void keep_better(Trial& trial, size_t k, const Answer& answer, const SolveResult& solve) {
   if (k == trial.picked.size()) {
     trial.picked.push_back(answer);
@@ -151,7 +192,11 @@ void run_batch(const Network& net, std::span<const Puzzle> puzzles, int64_t firs
                std::span<SolveResult> solves) {
   std::vector<Trial> trials(static_cast<size_t>(size));
   for (int64_t b = 0; b < size; ++b) trials[static_cast<size_t>(b)].puzzle = first + b;
-  for (int attempt = 0; attempt < options.restarts.tries; ++attempt) {
+  if (options.graphs > 0) {
+    vote_once(dynamic_cast<const GraphLearner&>(net), puzzles, options, trials);
+  }
+  const int tries = options.graphs > 0 ? 0 : options.restarts.tries;
+  for (int attempt = 0; attempt < tries; ++attempt) {
     (options.solve ? solve_once : try_once)(net, puzzles, options, attempt, trials);
   }
   for (const Trial& trial : trials) {

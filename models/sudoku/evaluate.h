@@ -45,6 +45,10 @@ struct EvaluateOptions {
   // If given, boards are not refined but solved for their fixed points, with each of the numbers of
   // iterations as the cap; of several tries the one with the least residual counts.
   std::optional<EquilibriumOptions> solve = {};
+  // Of a GraphLearner, above 0: refine every board on so many graphs, drawn as in training, and
+  // average the digits' probabilities over them; 0: on the most attended neighbours.
+  int64_t graphs = 0;
+  uint64_t graphs_seed = 1;  // and the puzzle's place: batches change nothing
   // Called after each batch with the number of boards done; returning false stops early, and the
   // result covers the boards done so far.
   std::function<bool(int64_t done)> progress = {};
@@ -58,7 +62,8 @@ struct EvaluateReport {
 // Answers are the likeliest digit of every cell. A board that is refined and answered validly after
 // every one of the numbers of iterations gets no further try. Every puzzle needs a solution; throws
 // ShapeError if boards do not fit the network, OptionError on iterations that do not ascend from 1,
-// a batch below 1, restarts or a solver that check_options refuses.
+// a batch below 1, restarts or a solver that check_options refuses, graphs for another network,
+// below 0 or together with tries or a solver.
 EvaluateReport evaluate(const Network& net, std::span<const Puzzle> puzzles,
                         const EvaluateOptions& options = {});
 

@@ -37,6 +37,9 @@ struct GraphLearner final : Network {
   // The most attended cells of every cell, most attended first: [boards, cells, neighbours].
   Tensor neighbours(std::span<const Board> givens) const;
 
+  // As encode, of graphs drawn for one board as in training: [graphs, cells, 1 + neighbours].
+  Tensor encode_drawn(const Board& givens, int64_t graphs, Philox& random) const;
+
   // How much the cost of each cell after one refinement of h [runs, cells, channels] changes with
   // the weight of what it hears from each other cell, by derivative: [runs, cells, cells], a
   // constant. Weights are 1 for the neighbours in `puzzles` and 0 for the others. Runs are `draws`

@@ -132,6 +132,14 @@ Tensor GraphLearner::edge_slopes(const Tensor& h, const Tensor& puzzles,
   return Tensor::from(slopes, {runs, cells, cells}).to(h.device());
 }
 
+Tensor GraphLearner::encode_drawn(const Board& givens, int64_t graphs, Philox& random) const {
+  LearnedGraphOptions o = options.learned;
+  o.draws = graphs;
+  const Attention a = attention({&givens, 1});
+  const std::vector<Board> boards(static_cast<size_t>(graphs), givens);
+  return packed(values_of(boards), draw(a.q, a.k, o, random).indices);
+}
+
 Learned GraphLearner::learn(const Lesson& lesson, Philox& random) const {
   const LearnedGraphOptions& o = options.learned;
   const Attention a = attention(lesson.givens);

@@ -4,10 +4,13 @@
 
 #include <vector>
 
+#include "engine/autograd.h"
 #include "engine/error.h"
 #include "models/sudoku/answer.h"
 #include "models/sudoku/generator.h"
+#include "models/sudoku/graph_learner.h"
 #include "models/sudoku/symbol_net.h"
+#include "tests/models/sudoku_graph_learners.h"
 
 namespace stillpoint::sudoku {
 namespace {
@@ -81,6 +84,49 @@ TEST(Evaluate, RefusesWhatItCannotMeasure) {
   EXPECT_THROW(evaluate(net, puzzles(1), {.iterations = {8, 8}}), OptionError);
   EXPECT_THROW(evaluate(net, puzzles(1), {.iterations = {0}}), OptionError);
   EXPECT_THROW(evaluate(net, puzzles(1), {.batch = 0}), OptionError);
+}
+
+TEST(Evaluate, AveragesOverDrawnGraphs) {
+  Philox random(1);
+  const GraphLearner net(small({.neighbours = 5}), random);
+  const std::vector<Puzzle> some = puzzles(5);
+  EvaluateOptions options{.iterations = {1, 4}, .batch = 5, .graphs = 3, .graphs_seed = 7};
+  const EvaluateReport together = evaluate(net, some, options);
+  options.batch = 2;
+  const EvaluateReport apart = evaluate(net, some, options);
+  // By hand: each graph refined alone.
+  const NoGrad no_grad;
+  for (size_t k = 0; k < options.iterations.size(); ++k) {
+    int64_t right = 0;
+    for (size_t b = 0; b < some.size(); ++b) {
+      Philox draws(7, b);
+      const Tensor x = net.encode_drawn(some[b].givens, 3, draws);
+      const auto p = ops::softmax(net.logits(net.refine(net.start(3), x, options.iterations[k])))
+                         .to_vector<float>();
+      for (size_t cell = 0; cell < 16; ++cell) {
+        const auto of = [&](size_t digit) {
+          const size_t at = 4 * cell + digit;
+          return p[at] + p[64 + at] + p[128 + at];
+        };
+        int best = 0;
+        for (int d = 1; d < 4; ++d)
+          if (of(static_cast<size_t>(d)) > of(static_cast<size_t>(best))) best = d;
+        right += best + 1 == (*some[b].solution)[static_cast<int>(cell)];
+      }
+    }
+    EXPECT_NEAR(together.results[k].cells, static_cast<double>(right) / 80, 1e-12);
+    EXPECT_EQ(together.results[k].cells, apart.results[k].cells);
+  }
+}
+
+TEST(Evaluate, DrawsGraphsOfNetworksThatLearnThemAlone) {
+  const std::vector<Puzzle> some = puzzles(1);
+  EXPECT_THROW(evaluate(untrained(), some, {.graphs = 2}), OptionError);
+  Philox random(1);
+  const GraphLearner net(small(), random);
+  EXPECT_THROW(evaluate(net, some, {.graphs = -1}), OptionError);
+  EXPECT_THROW(evaluate(net, some, {.restarts = {.tries = 2}, .graphs = 2}), OptionError);
+  EXPECT_THROW(evaluate(net, some, {.solve = EquilibriumOptions{}, .graphs = 2}), OptionError);
 }
 
 }  // namespace

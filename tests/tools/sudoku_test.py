@@ -285,6 +285,9 @@ class Sudoku(Program):
         graph = report["graph"]
         self.assertAlmostEqual(graph["precision"] * 5, graph["recall"] * 7)
         self.assertTrue(0 <= graph["stability"] <= 1)
+        voted = ["eval", "--checkpoint", checkpoint, "--count", 4, "--graphs", 3]
+        self.assertEqual(self.works(*voted), self.works(*voted, "--batch", 1))
+        self.fails("restarts", *voted, "--restarts", 2)
         chart = self.folder / "graph.svg"
         self.assertIn("share a row, column or box",
                       self.works("eval", "--checkpoint", checkpoint, "--count", 4, "--plot", chart))
