@@ -15,6 +15,8 @@ from peer import load_safetensors, seconds
 MEMORY, RIDGE = 5, 1e-6
 FORWARD_BEGIN = 0.01
 CAP = 30
+FORMS = ('views', 'views/8_boards', 'compile:views/8_boards', 'loop_in_place', 'loop_in_place/8_boards',
+         'recompute/8_boards')
 
 
 class Damped:
@@ -100,8 +102,7 @@ class Problem:
         self.tensors = load_safetensors(os.path.join(folder, 'problem.safetensors'))
         self.givens, self.digits = self.tensors.pop('givens').long() + 1, self.tensors.pop('digits').long()
         self.solver, self.tolerance = solver, float(tolerance)
-        self.forms = {name: form for name, form in forms_of(model).items() if name in (
-            'views', 'views/8_boards', 'compile:views/8_boards', 'loop_in_place', 'loop_in_place/8_boards', 'recompute/8_boards')}
+        self.forms = {name: form for name, form in forms_of(model).items() if name in FORMS}
 
     def fresh(self, dtype=torch.float32):
         weights = {name: t.to(dtype).clone().requires_grad_() for name, t in self.tensors.items()}
@@ -143,7 +144,7 @@ class Problem:
             return torch.autograd.grad(output, at, u, retain_graph=True)[0].add_(g if len(rows) == boards else g[rows])
         cache.clear()
         u, adjoint, failed = solve(transposed, g, self.stepper(g, torch.inf), self.tolerance, share)
-        wanted = [t for t in w.values()]
+        wanted = list(w.values())
         for t, d in zip(wanted, torch.autograd.grad(tape, wanted, u, allow_unused=True)):
             if d is not None:
                 t.grad = d if t.grad is None else t.grad.add_(d)
