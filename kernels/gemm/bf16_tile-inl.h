@@ -40,8 +40,7 @@ struct Bf16Products {
       for (int64_t i = 0; i < rows; ++i) {
         const float* row = strip.sums + i * width;
         for_vectors(n, [&](auto io, int64_t j) HWY_ATTR {
-          V from;
-          start.template operator()<1>(io, first + i, j, &from);
+          const V from = start(io, first + i, j);
           finish(io, hn::Add(from, io.load(row + j)), first + i, j);
         });
       }

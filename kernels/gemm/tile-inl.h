@@ -36,17 +36,6 @@ inline constexpr int kTileRows = 8;  // of 32 registers, 16 hold sums
 inline constexpr int kTileRows = 4;
 #endif
 
-template <int kVectors, class Io>
-HWY_INLINE void load_vectors(Io io, const float* from, V* to) {
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
-  for (int v = 0; v < kVectors; ++v) to[v] = io.load(from + v * lanes);
-}
-template <int kVectors, class Io>
-HWY_INLINE void add_vectors(Io io, const float* from, V* to) {
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
-  for (int v = 0; v < kVectors; ++v) to[v] = hn::Add(to[v], io.load(from + v * lanes));
-}
-
 template <int kRows, int kVectors, class Io>
 HWY_INLINE void add_term(Io io, const TileTerm& term, int64_t i, int64_t j,
                          V (&sum)[kRows * kVectors]) {
@@ -69,11 +58,11 @@ HWY_INLINE void tile(Io io, int64_t i, int64_t j, const Start& start, const Fini
                      const Terms&... terms) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
   V sum[kRows * kVectors];
-  for (int r = 0; r < kRows; ++r) {
-    V from[kVectors];  // g++ 12 fails on the call's result in sum[]
-    start.template operator()<kVectors>(io, i + r, j, from);
-    for (int v = 0; v < kVectors; ++v) sum[r * kVectors + v] = from[v];
-  }
+  for (int r = 0; r < kRows; ++r)
+    for (int v = 0; v < kVectors; ++v) {
+      const V from = start(io, i + r, j + v * lanes);  // g++ 12 fails on the call's result in sum[]
+      sum[r * kVectors + v] = from;
+    }
   (add_term<kRows, kVectors>(io, terms, i, j, sum), ...);
   for (int r = 0; r < kRows; ++r)
     for (int v = 0; v < kVectors; ++v) finish(io, sum[r * kVectors + v], i + r, j + v * lanes);
@@ -99,8 +88,8 @@ HWY_INLINE void tile_rows(int64_t& i, int64_t m, int64_t n, const Start& start,
   if constexpr (kRows > 1) tile_rows<kRows / 2>(i, m, n, start, finish, terms...);
 }
 
-// For every row i < m and every vector of columns at j < n: finish(io, sum, i, j), where the sums
-// start as start<vectors>(io, i, j, sums) sets them and the terms are added in their order.
+// For every row i < m and every vector of columns at j < n: finish(io, sum, i, j), where the sum
+// starts as start(io, i, j) and the terms are added to it in their order.
 template <class Start, class Finish, class... Terms>
 HWY_INLINE void tile_product(int64_t m, int64_t n, const Start& start, const Finish& finish,
                              const Terms&... terms) {
@@ -110,9 +99,9 @@ HWY_INLINE void tile_product(int64_t m, int64_t n, const Start& start, const Fin
 
 // A product that starts at nothing.
 struct FromZero {
-  template <int kVectors, class Io>
-  HWY_INLINE void operator()(Io, int64_t, int64_t, V* sums) const {
-    for (int v = 0; v < kVectors; ++v) sums[v] = hn::Zero(D());
+  template <class Io>
+  HWY_INLINE V operator()(Io, int64_t, int64_t) const {
+    return hn::Zero(D());
   }
 };
 
@@ -120,9 +109,9 @@ struct FromZero {
 struct TileLoad {
   const float* data;
   int64_t row;
-  template <int kVectors, class Io>
-  HWY_INLINE void operator()(Io io, int64_t i, int64_t j, V* sums) const {
-    load_vectors<kVectors>(io, data + i * row + j, sums);
+  template <class Io>
+  HWY_INLINE V operator()(Io io, int64_t i, int64_t j) const {
+    return io.load(data + i * row + j);
   }
 };
 struct TileStore {

@@ -31,9 +31,9 @@ HWY_INLINE V relu(V v) { return hn::IfThenZeroElse(hn::Lt(v, hn::Zero(D())), v);
 // Starts a sum at its bias.
 struct FromBias {
   const float* bias;
-  template <int kVectors, class Io>
-  HWY_INLINE void operator()(Io io, int64_t, int64_t j, V* sums) const {
-    load_vectors<kVectors>(io, bias + j, sums);
+  template <class Io>
+  HWY_INLINE V operator()(Io io, int64_t, int64_t j) const {
+    return io.load(bias + j);
   }
 };
 struct StoreRelu {
@@ -116,11 +116,12 @@ struct Step {
   // u of the variables [first, first + rows), from row 0 of `u`.
   void hidden(const float* h, int64_t first, int64_t rows, float* u) const {
     const int64_t c = z.channels, n = z.hidden;
-    const auto start = [&]<int kVectors>(auto io, int64_t i, int64_t j, V* sums) HWY_ATTR {
-      load_vectors<kVectors>(io, w.clue + clues[first + i] * n + j, sums);
+    const auto start = [&](auto io, int64_t i, int64_t j) HWY_ATTR {
+      V sum = io.load(w.clue + clues[first + i] * n + j);
       const int32_t* offsets = factors.offsets + first + i;
       for (int32_t e = offsets[0]; e < offsets[1]; ++e)
-        add_vectors<kVectors>(io, scratch.at_factors + factors.indices[e] * n + j, sums);
+        sum = hn::Add(sum, io.load(scratch.at_factors + factors.indices[e] * n + j));
+      return sum;
     };
     products.product(rows, n, start, StoreRelu{u, n}, term(h + first * c, c, packed.forward.own),
                      term(scratch.m + first * c, c, packed.forward.heard));
@@ -130,9 +131,8 @@ struct Step {
   void update(const float* h, const float* u, int64_t first, int64_t rows, float* next,
               float* r) const {
     const int64_t c = z.channels;
-    const auto start = [&]<int kVectors>(auto io, int64_t i, int64_t j, V* sums) HWY_ATTR {
-      load_vectors<kVectors>(io, w.update_bias + j, sums);
-      add_vectors<kVectors>(io, h + (first + i) * c + j, sums);
+    const auto start = [&](auto io, int64_t i, int64_t j) HWY_ATTR {
+      return hn::Add(io.load(w.update_bias + j), io.load(h + (first + i) * c + j));
     };
     products.product(rows, c, start, TileStore{next + first * c, c},
                      term(u, z.hidden, packed.forward.update));
@@ -225,11 +225,12 @@ struct Step {
     const int64_t c = z.channels, n = z.hidden;
     const float *du = scratch.du + first * n, *m = scratch.m + first * c;
     float* dm = scratch.block;
-    const auto gathered = [&]<int kVectors>(auto io, int64_t i, int64_t j, V* sums) HWY_ATTR {
-      FromZero{}.operator()<kVectors>(io, i, j, sums);
+    const auto gathered = [&](auto io, int64_t i, int64_t j) HWY_ATTR {
+      V sum = hn::Zero(D());
       const int32_t* offsets = factors.offsets + first + i;
       for (int32_t e = offsets[0]; e < offsets[1]; ++e)
-        add_vectors<kVectors>(io, scratch.ds + factors.indices[e] * c + j, sums);
+        sum = hn::Add(sum, io.load(scratch.ds + factors.indices[e] * c + j));
+      return sum;
     };
     products.product(rows, c, gathered, StoreMasked{dm, m, c}, term(du, n, packed.backward.heard));
     if (wants_parameters(d)) {
