@@ -136,7 +136,7 @@ class Contender {
   double loss_ = 0;
 };
 
-int answer() {
+void answer() {
   kernels::set_num_threads(1);
   std::string folder, line;
   std::getline(std::cin, line);
@@ -146,30 +146,16 @@ int answer() {
   io::save_safetensors(folder + "/problem.safetensors", contender.problem());
   fmt::print("stillpoint, {}\nstillpoint unrolled_16\n", kernels::active_isa());
   std::fflush(stdout);
-  while (std::getline(std::cin, line)) {
-    std::istringstream words(line);
-    std::string form, kind;
-    int calls = 0;
-    words >> form >> kind >> calls;
+  answer_requests([&](const std::string& form, const std::string&, int calls) -> std::string {
     if (form == "verify") {
       io::save_safetensors(folder + "/result.safetensors", contender.result());
-      fmt::print("written\n");
-    } else {
-      fmt::print("{:.9f}\n", seconds(calls, [&] { contender.call(form == "unrolled_16"); }));
+      return "written";
     }
-    std::fflush(stdout);
-  }
-  return EXIT_SUCCESS;
+    return fmt::format("{:.9f}", seconds(calls, [&] { contender.call(form == "unrolled_16"); }));
+  });
 }
 
 }  // namespace
 }  // namespace stillpoint::peers
 
-int main() {
-  try {
-    return stillpoint::peers::answer();
-  } catch (const stillpoint::Error& e) {
-    fmt::print(stderr, "{}\n", e.what());
-    return EXIT_FAILURE;
-  }
-}
+int main() { return stillpoint::peers::serve_or_fail(stillpoint::peers::answer); }

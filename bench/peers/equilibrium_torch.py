@@ -9,7 +9,7 @@ import sys
 import torch
 import torch.nn.functional as F
 
-from models_torch_forms import forms_of
+import models_torch
 from peer import load_safetensors, seconds
 
 MEMORY, RIDGE = 5, 1e-6
@@ -97,16 +97,11 @@ def solve(apply, z, stepper, tolerance, share):
     return found, counts, float(left)
 
 
-class Problem:
+class Problem(models_torch.Problem):
     def __init__(self, folder, model, channels, boards, solver, tolerance):
-        self.tensors = load_safetensors(os.path.join(folder, 'problem.safetensors'))
-        self.givens, self.digits = self.tensors.pop('givens').long() + 1, self.tensors.pop('digits').long()
+        super().__init__(folder, model, 'train', channels, boards, 0)
         self.solver, self.tolerance = solver, float(tolerance)
-        self.forms = {name: form for name, form in forms_of(model).items() if name in FORMS}
-
-    def fresh(self, dtype=torch.float32):
-        weights = {name: t.to(dtype).clone().requires_grad_() for name, t in self.tensors.items()}
-        return weights, torch.optim.AdamW(weights.values(), lr=1e-3, weight_decay=1e-2, fused=True)
+        self.forms = {name: form for name, form in self.forms.items() if name in FORMS}
 
     def stepper(self, z, begin):
         return Anderson(z, begin) if self.solver == 'anderson' else Damped()

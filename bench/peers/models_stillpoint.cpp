@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "bench/peers/models_floor.h"
+#include "bench/peers/peer.h"
 #include "bench/support/clock.h"
 #include "engine/autograd.h"
 #include "engine/build_info.h"
@@ -177,7 +178,7 @@ std::string versions() {
   return text + fmt::format(", g++ {}", __VERSION__);
 }
 
-int serve() {
+void serve() {
   const double before = process_memory("VmRSS");
   std::string line, folder, model, what;
   std::getline(std::cin, line);
@@ -190,35 +191,21 @@ int serve() {
   io::save_safetensors(folder + "/problem.safetensors", contender.problem());
   fmt::print("{}\nstillpoint\n", versions());
   std::fflush(stdout);
-  while (std::getline(std::cin, line)) {
-    std::istringstream words(line);
-    std::string form, kind;
-    int calls = 0;
-    words >> form >> kind >> calls;
+  peers::answer_requests([&](const std::string& form, const std::string&, int calls) {
     if (form == "verify") {
       io::save_safetensors(folder + "/result.safetensors", contender.result());
-      fmt::print("written\n");
-    } else if (form == "memory") {
-      contender.call();
-      fmt::print("{}\n", process_memory("VmHWM") - before);
-    } else if (form == "floor") {
-      fmt::print("{}\n", describe(measure_floor(task)));
-    } else {
-      fmt::print("{:.9f}\n", median_seconds(contender, calls));
+      return std::string("written");
     }
-    std::fflush(stdout);
-  }
-  return EXIT_SUCCESS;
+    if (form == "memory") {
+      contender.call();
+      return fmt::format("{}", process_memory("VmHWM") - before);
+    }
+    if (form == "floor") return describe(measure_floor(task));
+    return fmt::format("{:.9f}", median_seconds(contender, calls));
+  });
 }
 
 }  // namespace
 }  // namespace stillpoint::bench
 
-int main() {
-  try {
-    return stillpoint::bench::serve();
-  } catch (const stillpoint::Error& e) {
-    fmt::print(stderr, "{}\n", e.what());
-    return EXIT_FAILURE;
-  }
-}
+int main() { return stillpoint::peers::serve_or_fail(stillpoint::bench::serve); }

@@ -71,46 +71,57 @@ inline void write_outputs(const Problem& problem, const std::string& folder) {
   for (size_t k = 0; k < gradients.size(); ++k) write(folder + "/" + names[k + 1], gradients[k]);
 }
 
+// Answers every request NAME KIND CALLS on stdin with a line, until its end.
+void answer_requests(auto&& answer) {
+  for (std::string line; std::getline(std::cin, line);) {
+    std::istringstream words(line);
+    std::string name, kind;
+    int calls = 0;
+    words >> name >> kind >> calls;
+    fmt::print("{}\n", answer(name, kind, calls));
+    std::fflush(stdout);
+  }
+}
+
+// main(): serves, or says what went wrong.
+int serve_or_fail(auto&& serve) {
+  try {
+    serve();
+    return EXIT_SUCCESS;
+  } catch (const Error& e) {
+    fmt::print(stderr, "{}\n", e.what());
+    return EXIT_FAILURE;
+  }
+}
+
 // Reads the folder's name, then requests until the end of stdin. `forms` names the problems in
 // their order, and each is asked for by its name.
 template <class... P>
-int serve(const std::vector<std::string>& forms) {
+void serve(const std::vector<std::string>& forms) {
   kernels::set_num_threads(1);
-  std::string folder, line;
+  std::string folder;
   std::getline(std::cin, folder);
   std::vector<std::unique_ptr<Problem>> problems;
   (problems.push_back(std::make_unique<P>(folder)), ...);
   fmt::print("stillpoint, {}\n{}\n", kernels::active_isa(), fmt::join(forms, " "));
   std::fflush(stdout);
-  while (std::getline(std::cin, line)) {
-    std::istringstream words(line);
-    std::string name, kind;
-    int calls = 0;
-    words >> name >> kind >> calls;
+  answer_requests([&](const std::string& name, const std::string& kind, int calls) -> std::string {
     if (name == "verify") {
       for (const auto& problem : problems) write_outputs(*problem, folder);
-      fmt::print("written\n");
-    } else {
-      const auto at = std::find(forms.begin(), forms.end(), name);
-      check<OptionError>(at != forms.end(), "there is no form {}", name);
-      const Problem& problem = *problems[static_cast<size_t>(at - forms.begin())];
-      fmt::print("{:.9f}\n", kind == "forward" ? seconds(calls, [&] { problem.forward(); })
-                                               : seconds(calls, [&] { problem.gradient(); }));
+      return "written";
     }
-    std::fflush(stdout);
-  }
-  return EXIT_SUCCESS;
+    const auto at = std::find(forms.begin(), forms.end(), name);
+    check<OptionError>(at != forms.end(), "there is no form {}", name);
+    const Problem& problem = *problems[static_cast<size_t>(at - forms.begin())];
+    return fmt::format("{:.9f}", kind == "forward" ? seconds(calls, [&] { problem.forward(); })
+                                                   : seconds(calls, [&] { problem.gradient(); }));
+  });
 }
 
-// main(): serves, or says what went wrong.
+// main() of an op.
 template <class... P>
 int run(const std::vector<std::string>& forms) {
-  try {
-    return serve<P...>(forms);
-  } catch (const Error& e) {
-    fmt::print(stderr, "{}\n", e.what());
-    return EXIT_FAILURE;
-  }
+  return serve_or_fail([&] { serve<P...>(forms); });
 }
 
 }  // namespace stillpoint::peers

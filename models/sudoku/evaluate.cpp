@@ -107,15 +107,16 @@ void try_once(const Network& net, std::span<const Puzzle> puzzles, const Evaluat
 }
 
 // The answers of the probabilities' mean over graphs; of all graphs of a board in turn.
-std::vector<Answer> vote(const Tensor& logits, int64_t graphs, std::span<const Board> givens) {
+std::vector<Answer> mean_answers(const Tensor& logits, int64_t graphs,
+                                 std::span<const Board> givens) {
   const auto boards = static_cast<int64_t>(givens.size());
   const Tensor p = ops::softmax(logits);
   const Tensor mean = ops::mean(ops::reshape(p, {boards, graphs, -1}), 1);
   return read_answers(ops::log(ops::reshape(mean, {boards, p.dim(1), p.dim(2)})), givens);
 }
 
-void vote_once(const GraphLearner& net, std::span<const Puzzle> puzzles,
-               const EvaluateOptions& options, std::span<Trial> trials) {
+void vote(const GraphLearner& net, std::span<const Puzzle> puzzles, const EvaluateOptions& options,
+          std::span<Trial> trials) {
   std::vector<Board> givens;
   std::vector<int32_t> drawn;
   for (const Trial& trial : trials) {
@@ -132,7 +133,7 @@ void vote_once(const GraphLearner& net, std::span<const Puzzle> puzzles,
   for (const int iterations : options.iterations) {
     h = net.refine(h, x, iterations - done);
     done = iterations;
-    std::vector<Answer> answers = vote(net.logits(h), options.graphs, givens);
+    std::vector<Answer> answers = mean_answers(net.logits(h), options.graphs, givens);
     for (size_t b = 0; b < trials.size(); ++b) trials[b].picked.push_back(std::move(answers[b]));
   }
 }
@@ -193,11 +194,11 @@ void run_batch(const Network& net, std::span<const Puzzle> puzzles, int64_t firs
   std::vector<Trial> trials(static_cast<size_t>(size));
   for (int64_t b = 0; b < size; ++b) trials[static_cast<size_t>(b)].puzzle = first + b;
   if (options.graphs > 0) {
-    vote_once(dynamic_cast<const GraphLearner&>(net), puzzles, options, trials);
-  }
-  const int tries = options.graphs > 0 ? 0 : options.restarts.tries;
-  for (int attempt = 0; attempt < tries; ++attempt) {
-    (options.solve ? solve_once : try_once)(net, puzzles, options, attempt, trials);
+    vote(dynamic_cast<const GraphLearner&>(net), puzzles, options, trials);
+  } else {
+    for (int attempt = 0; attempt < options.restarts.tries; ++attempt) {
+      (options.solve ? solve_once : try_once)(net, puzzles, options, attempt, trials);
+    }
   }
   for (const Trial& trial : trials) {
     const Board& solution = *puzzles[static_cast<size_t>(trial.puzzle)].solution;
