@@ -28,6 +28,9 @@ struct WithReplacement {
 // Bernoulli (kernels/k_subset/k_subset.h).
 struct KSubset {
   int64_t count;
+  // Sets for every query, which cost little more than one: the sample is of B draws batches, those
+  // of batch b from b draws on.
+  int64_t draws = 1;
 };
 
 template <class Law>
@@ -64,7 +67,7 @@ Sample<KSubset> sample(const Tensor& scores, KSubset law, Philox& random,
                        const SampleOptions& options = {});
 
 // q . k: [B, N, width] and [B, M, width] -> [B, N, M], once differentiable. What KSubset draws by,
-// over sqrt(width); made once, it may be repeated for several draws. Refuses what `sample` refuses.
+// over sqrt(width). Refuses what `sample` refuses.
 Tensor attention_scores(const Tensor& q, const Tensor& k);
 
 // log of the probability of a row's draws: [B, N]. Of Plackett and Luce's in the order in which

@@ -64,6 +64,7 @@ Sample<KSubset> sample(const Tensor& scores, KSubset law, Philox& random,
   check<ShapeError>(scores.rank() == 3,
                     "sample: scores have shape {}, wanted [batch, queries, keys]", scores.shape());
   check_sample_options(scores, scores.dim(0), scores.dim(2), law.count, options);
+  check<OptionError>(law.draws >= 1, "sample: {} draws; wanted 1 or more", law.draws);
   const Tensor cooled =
       options.temperature == 1 ? scores : ops::affine(scores, 1 / options.temperature);
   kernels::KSubsetShape shape{.batch = scores.dim(0),
@@ -72,15 +73,17 @@ Sample<KSubset> sample(const Tensor& scores, KSubset law, Philox& random,
                               .count = law.count,
                               .seed = random.seed(),
                               .stream = random.stream(),
-                              .first_block = 0};
-  shape.first_block =
-      random.reserve(static_cast<uint64_t>(shape.rows() * kernels::k_subset_blocks(shape.keys)));
-  const Shape rows{shape.batch, shape.queries};
-  Sample<KSubset> out{.indices = Tensor::empty({shape.batch, shape.queries, law.count},
-                                               {DType::i32, scores.device()}),
-                      .log_prob = Tensor::empty(rows, scores.options()),
-                      .log_normaliser = Tensor::empty(rows, scores.options())};
-  Tensor slope = Tensor::empty(scores.shape(), scores.options());
+                              .first_block = 0,
+                              .draws = law.draws};
+  shape.first_block = random.reserve(
+      static_cast<uint64_t>(shape.rows() * shape.draws * kernels::k_subset_blocks(shape.keys)));
+  const Shape rows{shape.batch * shape.draws, shape.queries};
+  Sample<KSubset> out{
+      .indices = Tensor::empty({rows[0], shape.queries, law.count}, {DType::i32, scores.device()}),
+      .log_prob = Tensor::empty(rows, scores.options()),
+      .log_normaliser = Tensor::empty(rows, scores.options())};
+  Tensor slope =
+      Tensor::empty({shape.batch, shape.draws, shape.queries, shape.keys}, scores.options());
   Tensor workspace = workspace_for(scores, shape);
   STILLPOINT_DISPATCH(k_subset, cooled, ([&]<class T>() {
                         return kernels::KSubsetArgs<T>{
@@ -95,9 +98,9 @@ Sample<KSubset> sample(const Tensor& scores, KSubset law, Philox& random,
                       }));
   out.log_prob = record("k_subset", {cooled}, out.log_prob, [cooled, slope](const Tensor& g) {
     const NoGrad no_grad;
-    const Tensor of_rows = ops::reshape(g, {g.dim(0), g.dim(1), 1});
-    return Gradients{
-        record_undifferentiable("k_subset_backward", {g, cooled}, ops::mul(slope, of_rows))};
+    const Tensor of_draws = ops::reshape(g, {slope.dim(0), slope.dim(1), slope.dim(2), 1});
+    return Gradients{record_undifferentiable("k_subset_backward", {g, cooled},
+                                             ops::sum(ops::mul(slope, of_draws), 1))};
   });
   return out;
 }

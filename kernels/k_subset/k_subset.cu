@@ -13,7 +13,7 @@ constexpr int kBlocks = 4;  // of a multiprocessor: 128 registers a thread; with
 constexpr int64_t kScratch = int64_t{1} << 26;  // elements, unless one block takes more
 
 int64_t scratch_of_thread(const KSubsetShape& s) {
-  return 2 * s.keys + s.count + 1 + (s.keys + 1) * (s.count + 2);
+  return 3 * s.keys + s.count + 1 + (s.keys + 1) * (s.count + 2);
 }
 unsigned blocks(const KSubsetShape& s) {
   const int64_t most = kScratch / (kThreads * scratch_of_thread(s));
@@ -34,6 +34,7 @@ __device__ __forceinline__ float sigmoid(float x) { return 1.f / (1.f + expf(-x)
 // As on the CPU, with plain loops.
 struct Scratch {
   Strided heads, tails;  // [keys]
+  Strided missing;       // [keys]: less the probability that a key is in the set
   Strided before;        // [wanted + 1]: chance of wanted - 1 - d heads before a key, at d
   Strided from;          // [keys + 1, wanted + 2]: chance of c heads from key j on, at c + 1
   int64_t stride;
@@ -41,7 +42,8 @@ struct Scratch {
   __device__ Scratch(Strided memory, int64_t keys, int64_t wanted)
       : heads(memory),
         tails(heads + keys),
-        before(tails + keys),
+        missing(tails + keys),
+        before(missing + keys),
         from(before + (wanted + 1)),
         stride(wanted + 2) {}
   __device__ __forceinline__ float& at(int64_t j, int64_t c) const {
@@ -69,7 +71,7 @@ __device__ void toss(const KSubsetRow<float>& row, const Scratch& s) {
   }
 }
 
-__device__ void inclusions(const KSubsetRow<float>& row, const Scratch& s, float* slope) {
+__device__ void inclusions(const KSubsetRow<float>& row, const Scratch& s) {
   const int64_t wanted = row.wanted;
   for (int64_t c = 0; c <= wanted; ++c) s.before[c] = c == wanted - 1 ? 1.f : 0.f;
   const float all = s.at(0, wanted);
@@ -81,36 +83,43 @@ __device__ void inclusions(const KSubsetRow<float>& row, const Scratch& s, float
       sum = fmaf(before, s.at(j + 1, c), sum);
       s.before[c] = fmaf(q, before, p * s.before[c + 1]);
     }
-    slope[j] = -(p * sum / all);
+    s.missing[j] = -(p * sum / all);
   }
 }
 
-__device__ void draw_row(const KSubsetArgs<float>& args, int64_t number, const Strided& scratch) {
+__device__ void draw_set(const KSubsetArgs<float>& args, const KSubsetRow<float>& row,
+                         const Scratch& s, int64_t result) {
   const KSubsetShape& shape = args.shape;
-  const KSubsetRow<float> row(args, number);
-  if (!row.finite) return k_subset_not_finite(args, number);
-  const Scratch s(scratch, row.keys, row.wanted);
-  int32_t* picks = args.indices + number * shape.count;
-  float* slope = args.slope + number * row.keys;
-  toss(row, s);
-  inclusions(row, s, slope);
+  int32_t* picks = args.indices + result * shape.count;
+  float* slope = args.slope + result * row.keys;
   int64_t found = 0;
   float log_product = 0.f, log_chance = 0.f;
   for (int64_t j = 0; j < row.keys; ++j) {
     const int64_t open = row.wanted - found;
     const float take = open == 0 ? 0.f : s.heads[j] * s.at(j + 1, open - 1) / s.at(j, open);
-    if (!(k_subset_uniform(shape, number, j) < take)) {
-      log_chance += logf(s.tails[j]);
-      continue;
-    }
-    log_chance += logf(s.heads[j]);
+    const bool taken = k_subset_uniform(shape, result, j) < take;
+    slope[j] = s.missing[j] + (taken ? 1.f : 0.f);
+    log_chance += logf(taken ? s.heads[j] : s.tails[j]);
+    if (!taken) continue;
     log_product += row.score[j];
-    slope[j] += 1.f;
     picks[found++] = static_cast<int32_t>(j);
   }
   for (int64_t t = found; t < shape.count; ++t) picks[t] = -1;
-  args.log_prob[number] = log_chance - logf(s.at(0, row.wanted));
-  args.log_normaliser[number] = log_product - args.log_prob[number];
+  args.log_prob[result] = log_chance - logf(s.at(0, row.wanted));
+  args.log_normaliser[result] = log_product - args.log_prob[result];
+}
+
+__device__ void draw_row(const KSubsetArgs<float>& args, int64_t number, const Strided& scratch) {
+  const KSubsetRow<float> row(args, number);
+  const Scratch s(scratch, row.keys, row.wanted);
+  if (row.finite) {
+    toss(row, s);
+    inclusions(row, s);
+  }
+  for (int64_t draw = 0; draw < args.shape.draws; ++draw) {
+    const int64_t result = args.shape.result(number, draw);
+    row.finite ? draw_set(args, row, s, result) : k_subset_not_finite(args, result);
+  }
 }
 
 __global__ void __launch_bounds__(kThreads, kBlocks) forward_kernel(KSubsetArgs<float> args) {

@@ -1,4 +1,4 @@
-// k_subset: a set S of `count` keys for every query, in whatever order, drawn with probability
+// k_subset: `draws` sets S of `count` keys for every query, in whatever order, with probability
 //
 //   p(S) = prod_{j in S} w_j / e(count),   w_j = exp scores_j,
 //   e(c) = sum over the sets of c keys of the products of their w
@@ -26,17 +26,18 @@
 // function estimators for k-subset sampling", ICML 2024).
 //
 // u_j are 24 bits of word j % 4 of the Philox block first_block + row k_subset_blocks(keys) + j /
-// 4. Backends round differently: a pick can differ only where u_j lies within rounding of its
-// bound, 1e-5 with room to spare (tested).
+// 4, row being that of the draw's results: a batch of as many copies draws the same. Backends round
+// differently: a pick can differ only where u_j lies within rounding of its bound, 1e-5 with room
+// to spare (tested).
 //
 // A key is seen if key_mask is null or not 0 there; a score of -inf is never drawn. Where fewer
 // than `count` keys can be drawn, all are, and the other indices are -1. A score of NaN or +inf
 // makes its row's indices -1 and the rest of its results NaN. Rows are independent: the same bits
 // for any thread count. Outputs may not alias inputs.
 //
-// Cost per row and key: 6 count flops and some 10 logistic functions; keys (count + 2) numbers of
-// scratch for every row in work. Scores and slopes are arrays over keys x queries: this law does
-// not stream.
+// Cost per query and key: 6 count flops and some 10 logistic functions, and little more for every
+// draw; keys (count + 2) numbers of scratch for every query in work. Scores and slopes are arrays
+// over keys x queries: this law does not stream.
 #pragma once
 
 #include <cstdint>
@@ -53,18 +54,23 @@ struct KSubsetShape {
   int64_t batch, queries, keys;
   int64_t count;  // 1 or more
   uint64_t seed, stream, first_block;
+  int64_t draws = 1;
 
   STILLPOINT_HD int64_t rows() const { return batch * queries; }
+  // Of results: draw `of` a query's row.
+  STILLPOINT_HD int64_t result(int64_t row, int64_t of) const {
+    return (row / queries * draws + of) * queries + row % queries;
+  }
 };
 
 template <class T>
 struct KSubsetArgs {
   const T* scores;          // [batch, queries, keys]
   const int32_t* key_mask;  // [batch, keys], or null: every key is seen
-  int32_t* indices;         // [batch, queries, count]
-  T* log_prob;              // [batch, queries]
-  T* log_normaliser;        // [batch, queries]: log e of as many keys as were drawn
-  T* slope;                 // [batch, queries, keys]
+  int32_t* indices;         // [batch, draws, queries, count]
+  T* log_prob;              // [batch, draws, queries]
+  T* log_normaliser;        // [batch, draws, queries]: log e of as many keys as were drawn
+  T* slope;                 // [batch, draws, queries, keys]
   T* workspace;             // [k_subset_workspace(shape)] of cpu, cuda or reference
   KSubsetShape shape;
 };

@@ -23,6 +23,7 @@ using namespace kernels::HWY_NAMESPACE;  // vectors and their functions
 // What a row in work needs besides its results.
 struct Scratch {
   float *x, *heads, *tails;  // [keys]: score, or -inf; chance of heads, of tails
+  float* missing;            // [keys]: less the probability that a key is in the set
   float* before;             // [wanted + 1]: chance of wanted - 1 - d heads before a key, at d
   float* from;               // [keys + 1, wanted + 2]: chance of c heads from key j on, at c + 1
   int64_t stride;
@@ -31,7 +32,8 @@ struct Scratch {
       : x(memory),
         heads(x + keys),
         tails(heads + keys),
-        before(tails + keys),
+        missing(tails + keys),
+        before(missing + keys),
         from(before + wanted + 1),
         stride(wanted + 2) {}
   float at(int64_t j, int64_t c) const { return from[j * stride + c + 1]; }
@@ -73,12 +75,10 @@ void toss(const KSubsetRow<float>& row, const Scratch& s) {
   }
 }
 
-// Less the probability that a key is in the set, for every key.
-void inclusions(const KSubsetRow<float>& row, const Scratch& s, float* slope) {
+void inclusions(const KSubsetRow<float>& row, const Scratch& s) {
   const D d;
   const int64_t wanted = row.wanted;
-  std::fill_n(s.before, wanted + 1, 0.f);
-  if (wanted > 0) s.before[wanted - 1] = 1;
+  for (int64_t c = 0; c <= wanted; ++c) s.before[c] = c == wanted - 1 ? 1.f : 0.f;
   const float all = s.at(0, wanted);
   for (int64_t j = 0; j < row.keys; ++j) {
     const V p = hn::Set(d, s.heads[j]), q = hn::Set(d, s.tails[j]);
@@ -89,19 +89,16 @@ void inclusions(const KSubsetRow<float>& row, const Scratch& s, float* slope) {
       sum = hn::MulAdd(before, io.load(after + c), sum);
       io.store(hn::MulAdd(q, before, hn::Mul(p, io.load(s.before + c + 1))), s.before + c);
     });
-    slope[j] = -(s.heads[j] * sum_lanes(sum) / all);
+    s.missing[j] = -(s.heads[j] * sum_lanes(sum) / all);
   }
 }
 
-void draw_row(const KSubsetArgs<float>& args, int64_t number, float* scratch) {
+void draw_set(const KSubsetArgs<float>& args, const KSubsetRow<float>& row, const Scratch& s,
+              int64_t result) {
   const KSubsetShape& shape = args.shape;
-  const KSubsetRow<float> row(args, number);
-  if (!row.finite) return k_subset_not_finite(args, number);
-  const Scratch s(scratch, row.keys, row.wanted);
-  int32_t* picks = args.indices + number * shape.count;
-  float* slope = args.slope + number * row.keys;
-  toss(row, s);
-  inclusions(row, s, slope);
+  int32_t* picks = args.indices + result * shape.count;
+  float* slope = args.slope + result * row.keys;
+  std::copy_n(s.missing, row.keys, slope);
   float* chance = s.x;  // of what each coin shows
   std::copy_n(s.tails, row.keys, chance);
   int64_t found = 0;
@@ -109,7 +106,7 @@ void draw_row(const KSubsetArgs<float>& args, int64_t number, float* scratch) {
   for (int64_t j = 0; j < row.keys && found < row.wanted; ++j) {
     const int64_t open = row.wanted - found;
     const float take = s.heads[j] * s.at(j + 1, open - 1) / s.at(j, open);
-    if (!(k_subset_uniform(shape, number, j) < take)) continue;
+    if (!(k_subset_uniform(shape, result, j) < take)) continue;
     log_product += row.score[j];
     slope[j] += 1;
     chance[j] = s.heads[j];
@@ -121,12 +118,23 @@ void draw_row(const KSubsetArgs<float>& args, int64_t number, float* scratch) {
   for_vectors(row.keys, [&](auto io, int64_t j) {
     log_chance = hn::Add(log_chance, log(io.load(chance + j, 1.f)));
   });
-  args.log_prob[number] = sum_lanes(log_chance) - std::log(s.at(0, row.wanted));
-  args.log_normaliser[number] = log_product - args.log_prob[number];
+  args.log_prob[result] = sum_lanes(log_chance) - std::log(s.at(0, row.wanted));
+  args.log_normaliser[result] = log_product - args.log_prob[result];
 }
 
 void draw_rows(const KSubsetArgs<float>& args, int64_t first, int64_t last, float* scratch) {
-  for (int64_t row = first; row < last; ++row) draw_row(args, row, scratch);
+  for (int64_t number = first; number < last; ++number) {
+    const KSubsetRow<float> row(args, number);
+    const Scratch s(scratch, row.keys, row.wanted);
+    if (row.finite) {
+      toss(row, s);
+      inclusions(row, s);
+    }
+    for (int64_t draw = 0; draw < args.shape.draws; ++draw) {
+      const int64_t result = args.shape.result(number, draw);
+      row.finite ? draw_set(args, row, s, result) : k_subset_not_finite(args, result);
+    }
+  }
 }
 
 }  // namespace
@@ -142,7 +150,7 @@ HWY_EXPORT(draw_rows);
 constexpr int64_t kGrain = 8;  // rows a chunk
 
 int64_t scratch_of_worker(const KSubsetShape& s) {
-  return 3 * s.keys + s.count + 1 + (s.keys + 1) * (s.count + 2);
+  return 4 * s.keys + s.count + 1 + (s.keys + 1) * (s.count + 2);
 }
 
 }  // namespace

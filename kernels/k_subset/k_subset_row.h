@@ -62,23 +62,23 @@ STILLPOINT_HD inline T k_subset_shift(const KSubsetRow<T>& row, Expected expecte
   return (low + high) / 2;
 }
 
-STILLPOINT_HD inline float k_subset_uniform(const KSubsetShape& s, int64_t row, int64_t key) {
+STILLPOINT_HD inline float k_subset_uniform(const KSubsetShape& s, int64_t result, int64_t key) {
   const uint64_t block =
-      s.first_block + static_cast<uint64_t>(row * k_subset_blocks(s.keys) + key / 4);
+      s.first_block + static_cast<uint64_t>(result * k_subset_blocks(s.keys) + key / 4);
   const PhiloxBlock words = philox4x32_10(s.seed, block, s.stream);
   const uint32_t low = key % 2 == 0 ? words.v[0] : words.v[1];
   const uint32_t high = key % 2 == 0 ? words.v[2] : words.v[3];
   return uniform_from_bits(key % 4 < 2 ? low : high);
 }
 
-// A row whose scores are not finite.
+// Of a row whose scores are not finite.
 template <class T>
-STILLPOINT_HD inline void k_subset_not_finite(const KSubsetArgs<T>& args, int64_t row) {
+STILLPOINT_HD inline void k_subset_not_finite(const KSubsetArgs<T>& args, int64_t result) {
   const KSubsetShape& s = args.shape;
   const T nan = static_cast<T>(NAN);
-  for (int64_t t = 0; t < s.count; ++t) args.indices[row * s.count + t] = -1;
-  for (int64_t j = 0; j < s.keys; ++j) args.slope[row * s.keys + j] = nan;
-  args.log_prob[row] = args.log_normaliser[row] = nan;
+  for (int64_t t = 0; t < s.count; ++t) args.indices[result * s.count + t] = -1;
+  for (int64_t j = 0; j < s.keys; ++j) args.slope[result * s.keys + j] = nan;
+  args.log_prob[result] = args.log_normaliser[result] = nan;
 }
 
 }  // namespace stillpoint::kernels

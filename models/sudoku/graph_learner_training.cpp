@@ -44,8 +44,8 @@ Drawn draw(const Tensor& q_of_boards, const Tensor& k_of_boards, const LearnedGr
   // The columns that rule out the cell itself do not count for the scale.
   const double root = std::sqrt(static_cast<double>(o.width));
   if (o.law == Law::k_subset) {
-    const Tensor scores = repeated(attention_scores(q_of_boards, k_of_boards), o.draws);
-    const auto drawn = sample(scores, KSubset{o.neighbours}, random, {.temperature = root});
+    const auto drawn = sample(attention_scores(q_of_boards, k_of_boards),
+                              KSubset{o.neighbours, o.draws}, random, {.temperature = root});
     return {drawn.indices, score(drawn)};
   }
   const Tensor q = repeated(q_of_boards, o.draws), k = repeated(k_of_boards, o.draws);

@@ -18,15 +18,21 @@ namespace {
 
 using testing::ElementsAre;
 
-Sample<KSubset> draw_sets(const Tensor& scores, int64_t count, const SampleOptions& options = {}) {
+Sample<KSubset> draw_sets(const Tensor& scores, KSubset law, const SampleOptions& options = {}) {
   Philox random(kSeed);
-  return sample(scores, KSubset{count}, random, options);
+  return sample(scores, law, random, options);
+}
+Sample<KSubset> draw_sets(const Tensor& scores, int64_t count, const SampleOptions& options = {}) {
+  return draw_sets(scores, KSubset{count}, options);
 }
 
-OpCase make_case(const std::string& name, const Tensor& scores, int64_t count) {
+OpCase make_case(const std::string& name, const Tensor& scores, int64_t count, int64_t draws = 1) {
   return {.name = name,
           .inputs = {scores},
-          .op = [=](std::span<const Tensor> x) { return score(draw_sets(x[0], count)); },
+          .op =
+              [=](std::span<const Tensor> x) {
+                return score(draw_sets(x[0], {count, draws}));
+              },
           .derivatives = Derivatives::first,
           .terms = static_cast<double>(std::max<int64_t>(1, scores.dim(2) * count)),
           .gradient_probes = 8};
@@ -43,6 +49,9 @@ TEST(KSubset, AwkwardSizes) {
     cases.push_back(make_case("picks_" + std::to_string(n), random_tensor({2, 2, 70}, 3, 2), n));
     cases.push_back(make_case("all_" + std::to_string(n), random_tensor({1, 2, n}, 4, 2), n));
   }
+  for (const int64_t draws : {2, 5})
+    cases.push_back(
+        make_case("draws_" + std::to_string(draws), random_tensor({3, 4, 9}, 11, 2), 3, draws));
   cases.push_back(make_case("no_samples", random_tensor({0, 3, 5}, 5), 2));
   check_op("k_subset", cases);
 }
@@ -62,6 +71,29 @@ TEST(KSubset, Magnitudes) {
       if (std::abs(gap) > 100) cases.back().gradient_probes = 0;  // steps as long as draws are far
     }
   check_op("k_subset", cases);
+}
+
+// What draws of one query share changes none of them.
+TEST(KSubset, DrawsAreThoseOfCopies) {
+  constexpr int64_t kDraws = 3;
+  const Tensor exact = random_tensor({2, 5, 21}, 12, 3).to(DType::f32);
+  const Tensor batches = Tensor::from<int32_t>({0, 0, 0, 1, 1, 1}, {2 * kDraws});
+  const Tensor copies =
+      ops::reshape(ops::embedding(ops::reshape(exact, {2, 5 * 21}), batches), {2 * kDraws, 5, 21});
+  std::vector<int32_t> seen(21, 1), seen_by_copies;
+  seen[4] = seen[20] = 0;
+  for (int64_t b = 0; b < 2 * kDraws; ++b)
+    seen_by_copies.insert(seen_by_copies.end(), seen.begin(), seen.end());
+  const Tensor masks = Tensor::from(seen_by_copies, {2 * kDraws, 21});
+  for (const Device device : {Device::cpu, Device::cuda}) {
+    if (!available(device)) continue;
+    const auto got =
+        draw_sets(exact.to(device), {7, kDraws}, {.key_mask = ops::rows(masks, 0, 2).to(device)});
+    const auto wanted = draw_sets(copies.to(device), 7, {.key_mask = masks.to(device)});
+    EXPECT_EQ(picks(got.indices), picks(wanted.indices));
+    EXPECT_EQ(got.log_prob.to_vector<float>(), wanted.log_prob.to_vector<float>());
+    EXPECT_EQ(got.log_normaliser.to_vector<float>(), wanted.log_normaliser.to_vector<float>());
+  }
 }
 
 TEST(KSubset, NotFinite) {
@@ -240,6 +272,7 @@ TEST(KSubset, TakesQueriesAndKeysOrScores) {
 TEST(KSubset, RefusesWrongInputs) {
   EXPECT_THROW(draw_sets(Tensor::zeros({1, 2, 5}), 6), OptionError);
   EXPECT_THROW(draw_sets(Tensor::zeros({1, 2, 5}), 0), OptionError);
+  EXPECT_THROW(draw_sets(Tensor::zeros({1, 2, 5}), {1, 0}), OptionError);
   EXPECT_THROW(draw_sets(Tensor::zeros({1, 2, 70}), 65), OptionError);
   EXPECT_THROW(draw_sets(Tensor::zeros({2, 5}), 1), ShapeError);
   EXPECT_THROW(draw_sets(Tensor::zeros({1, 2, 5}, {.dtype = DType::i32}), 1), TypeError);
