@@ -43,8 +43,9 @@ void check_regime(const Given& given) {
 
 // Options that the chosen model has no use for are refused, not passed over.
 void check_model(const CLI::App& app, sudoku::Model model, sudoku::Estimator estimator) {
-  for (const char* option : {"--neighbours", "--width", "--law", "--estimator", "--baseline",
-                             "--credit", "--draws", "--entropy", "--discount"}) {
+  for (const char* option :
+       {"--neighbours", "--width", "--law", "--estimator", "--baseline", "--credit", "--draws",
+        "--entropy", "--discount", "--spread-penalty"}) {
     check<OptionError>(model == sudoku::Model::learned_graph || app.count(option) == 0,
                        "{}: wanted with --model learned-graph only", option);
   }
@@ -222,6 +223,12 @@ std::function<int()> add_train(CLI::App& app) {
                      "learned-graph: draws answer for discount^t of the loss after t refinements\n"
                      "more")
           ->check(CLI::Range(0.0, 1.0))
+          ->capture_default_str(),
+      app.add_option(
+             "--spread-penalty", learned.spread_penalty,
+             "learned-graph: weight of the variance of a cell's scores, without which some\n"
+             "cells are never drawn any more; smaller where boards are larger")
+          ->check(CLI::NonNegativeNumber)
           ->capture_default_str(),
       add_number(app, "--boards", o.train.carry.boards,
                  "Boards in the pool, all refined in a step"),

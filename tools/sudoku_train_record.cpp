@@ -20,8 +20,8 @@ std::string model_options(const sudoku::NetworkOptions& o) {
   if (o.model == sudoku::Model::refine) return fmt::format(" --graph {}", sudoku::name(o.wiring));
   const sudoku::LearnedGraphOptions& l = o.learned;
   return fmt::format(
-      " --neighbours {} --width {} --law {} --draws {} --entropy {}{}", l.neighbours, l.width,
-      sudoku::name(l.law), l.draws, l.entropy,
+      " --neighbours {} --width {} --law {} --draws {} --entropy {} --spread-penalty {}{}",
+      l.neighbours, l.width, sudoku::name(l.law), l.draws, l.entropy, l.spread_penalty,
       l.estimator == sudoku::Estimator::straight_through
           ? " --estimator straight-through"
           : fmt::format(" --baseline {} --credit {} --discount {}", sudoku::name(l.baseline),

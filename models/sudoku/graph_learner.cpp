@@ -38,6 +38,8 @@ NetworkOptions checked(NetworkOptions o) {
                      "learned graph: a discount of {}; wanted above 0 and up to 1", l.discount);
   check<OptionError>(std::isfinite(l.entropy) && l.entropy >= 0,
                      "learned graph: an entropy bonus of {}; wanted 0 or more", l.entropy);
+  check<OptionError>(std::isfinite(l.spread_penalty) && l.spread_penalty >= 0,
+                     "learned graph: a spread penalty of {}; wanted 0 or more", l.spread_penalty);
   return o;
 }
 
@@ -65,6 +67,7 @@ GraphLearner::GraphLearner(const NetworkOptions& o, Philox& random)
   const double root = std::sqrt(static_cast<double>(o.learned.width));
   self_query = identity(o.geometry.cells(), kNever * root);
   self_key = identity(o.geometry.cells(), 1);
+  self_score = identity(o.geometry.cells(), kNever);
 }
 
 void GraphLearner::move_to(Device device) {
@@ -72,6 +75,7 @@ void GraphLearner::move_to(Device device) {
   refiner.move_to(device);
   self_query = self_query.to(device);
   self_key = self_key.to(device);
+  self_score = self_score.to(device);
 }
 
 GraphLearner::Attention GraphLearner::attention(std::span<const Board> givens) const {
@@ -82,15 +86,24 @@ GraphLearner::Attention GraphLearner::attention(std::span<const Board> givens) c
   Tensor x = ops::add(digit(digits), position.table);
   for (const nn::TransformerBlock& block : blocks) x = block(x);
   x = norm(x);
-  const auto with_self = [&](const Tensor& part, const Tensor& self) {
-    return ops::concat({part, ops::broadcast_to(self, {boards, cells, cells})});
+  return {query(x), key(x)};
+}
+
+GraphLearner::Attention GraphLearner::of_others(const Attention& a) const {
+  const auto with = [](const Tensor& part, const Tensor& self) {
+    return ops::concat({part, ops::broadcast_to(self, {part.dim(0), self.dim(0), self.dim(1)})});
   };
-  return {with_self(query(x), self_query), with_self(key(x), self_key)};
+  return {with(a.q, self_query), with(a.k, self_key)};
+}
+
+Tensor GraphLearner::scores(const Attention& a) const {
+  return ops::affine(attention_scores(a.q, a.k),
+                     1 / std::sqrt(static_cast<double>(options.learned.width)));
 }
 
 Tensor GraphLearner::neighbours(std::span<const Board> givens) const {
   const NoGrad no_grad;
-  const Attention a = attention(givens);
+  const Attention a = of_others(attention(givens));
   return sample(a.q, a.k, TopScores{options.learned.neighbours}).indices;
 }
 

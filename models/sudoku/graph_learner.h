@@ -66,7 +66,8 @@ struct GraphLearner final : Network {
   nn::LayerNorm norm;
   nn::Linear query, key;  // of the top layer: [width, width]
   RefineNet refiner;
-  Tensor self_query, self_key;  // [cells, cells]: set a cell's attention for itself to nothing
+  // [cells, cells]: set a cell's attention for itself to nothing.
+  Tensor self_query, self_key, self_score;
 
  protected:
   Tensor refine_once(const Tensor& h, const Tensor& puzzles) const override;
@@ -75,9 +76,18 @@ struct GraphLearner final : Network {
 
  private:
   struct Attention {
-    Tensor q, k;  // [boards, cells, width + cells]
+    Tensor q, k;  // [boards, cells, width]
   };
   Attention attention(std::span<const Board> givens) const;
+  // With more columns, [boards, cells, width + cells]: then no cell sees itself.
+  Attention of_others(const Attention& a) const;
+  // q . k / sqrt(width), a cell's for itself included: [boards, cells, cells].
+  Tensor scores(const Attention& a) const;
+  struct Drawn {
+    Tensor indices, log_prob;  // [runs, cells, k], [runs, cells]
+  };
+  // `draws` times for every board; `scores` are those of `a`.
+  Drawn draw(const Attention& a, const Tensor& scores, int64_t draws, Philox& random) const;
   Tensor refined(const Tensor& h, const Tensor& puzzles, const ops::RefineOptions& options) const;
 };
 

@@ -35,30 +35,6 @@ Tensor first_draws(const Tensor& x, int64_t boards, int64_t draws) {
   return ops::embedding(flat, index);
 }
 
-struct Drawn {
-  Tensor indices, log_prob;  // [runs, cells, k], [runs, cells]
-};
-// `draws` times for every board.
-Drawn draw(const Tensor& q_of_boards, const Tensor& k_of_boards, const LearnedGraphOptions& o,
-           Philox& random) {
-  // The columns that rule out the cell itself do not count for the scale.
-  const double root = std::sqrt(static_cast<double>(o.width));
-  if (o.law == Law::k_subset) {
-    const auto drawn = sample(attention_scores(q_of_boards, k_of_boards),
-                              KSubset{o.neighbours, o.draws}, random, {.temperature = root});
-    return {drawn.indices, score(drawn)};
-  }
-  const Tensor q = repeated(q_of_boards, o.draws), k = repeated(k_of_boards, o.draws);
-  const SampleOptions options{.temperature = root / std::sqrt(static_cast<double>(q.dim(2)))};
-  if (o.law == Law::with_replacement) {
-    const auto drawn = sample(q, k, WithReplacement{o.neighbours}, random, options);
-    return {drawn.indices, score(drawn)};
-  }
-  const auto drawn = sample(q, k, PlackettLuce{o.neighbours}, random, options);
-  const bool in_order = o.law == Law::ordered_plackett_luce;
-  return {drawn.indices, in_order ? ordered_score(drawn) : set_score(drawn)};
-}
-
 // Whether all cells have the same state.
 bool alike(const Tensor& h) {
   const std::vector<float> values = h.to_vector<float>();
@@ -96,7 +72,36 @@ Tensor entropy_bonus(const Tensor& scores, double weight) {
                      weight / static_cast<double>(rows));
 }
 
+// The mean over cells of the variance of their scores.
+Tensor spread(const Tensor& scores) {
+  const Tensor mean =
+      ops::affine(ops::sum(scores, -1, ops::KeepDim::yes), 1 / static_cast<double>(scores.dim(-1)));
+  const Tensor off = ops::sub(scores, mean);
+  return ops::mean(ops::mul(off, off));
+}
+
 }  // namespace
+
+GraphLearner::Drawn GraphLearner::draw(const Attention& a, const Tensor& scores, int64_t draws,
+                                       Philox& random) const {
+  const LearnedGraphOptions& o = options.learned;
+  if (o.law == Law::k_subset) {
+    const auto drawn = sample(ops::add(scores, self_score), KSubset{o.neighbours, draws}, random);
+    return {drawn.indices, score(drawn)};
+  }
+  const Attention others = of_others(a);
+  const Tensor q = repeated(others.q, draws), k = repeated(others.k, draws);
+  // The columns that rule out the cell itself do not count for the scale.
+  const SampleOptions scaled{
+      .temperature = std::sqrt(static_cast<double>(o.width) / static_cast<double>(q.dim(2)))};
+  if (o.law == Law::with_replacement) {
+    const auto drawn = sample(q, k, WithReplacement{o.neighbours}, random, scaled);
+    return {drawn.indices, score(drawn)};
+  }
+  const auto drawn = sample(q, k, PlackettLuce{o.neighbours}, random, scaled);
+  const bool in_order = o.law == Law::ordered_plackett_luce;
+  return {drawn.indices, in_order ? ordered_score(drawn) : set_score(drawn)};
+}
 
 // g . relu(W_1 h_i + b_1 + W_2 h_j), g being the cost's gradient in the sum that cell i hears.
 Tensor GraphLearner::edge_slopes(const Tensor& h, const Tensor& puzzles,
@@ -133,17 +138,16 @@ Tensor GraphLearner::edge_slopes(const Tensor& h, const Tensor& puzzles,
 }
 
 Tensor GraphLearner::encode_drawn(const Board& givens, int64_t graphs, Philox& random) const {
-  LearnedGraphOptions o = options.learned;
-  o.draws = graphs;
   const Attention a = attention({&givens, 1});
   const std::vector<Board> boards(static_cast<size_t>(graphs), givens);
-  return packed(values_of(boards), draw(a.q, a.k, o, random).indices);
+  return packed(values_of(boards), draw(a, scores(a), graphs, random).indices);
 }
 
 Learned GraphLearner::learn(const Lesson& lesson, Philox& random) const {
   const LearnedGraphOptions& o = options.learned;
   const Attention a = attention(lesson.givens);
-  const Drawn drawn = draw(a.q, a.k, o, random);
+  const Tensor by = scores(a);
+  const Drawn drawn = draw(a, by, o.draws, random);
   const int64_t boards = a.q.dim(0), cells = a.q.dim(1);
   std::vector<int32_t> values;  // of the runs
   for (const Board& board : lesson.givens) {
@@ -166,15 +170,13 @@ Learned GraphLearner::learn(const Lesson& lesson, Philox& random) const {
     const Tensor before =
         t == 0 ? start : ops::reshape(ops::rows(states.detach(), t - 1, 1), start.shape());
     const Tensor slopes = edge_slopes(before, puzzles, lesson.digits, o.draws);
-    const Tensor scores = repeated(
-        ops::affine(attention_scores(a.q, a.k), 1 / std::sqrt(static_cast<double>(o.width))),
-        o.draws);
+    const Tensor of_runs = repeated(ops::add(by, self_score), o.draws);
     const Tensor graph =
         stochastic::straight_through(stochastic::draw_counts(drawn.indices, cells),
-                                     stochastic::expected_counts(scores, o.neighbours));
+                                     stochastic::expected_counts(of_runs, o.neighbours));
     const double share = 1 / static_cast<double>(boards * o.draws * cells);
     out.loss = ops::add(ops::mean(costs), ops::affine(ops::sum(ops::mul(graph, slopes)), share));
-    if (o.entropy > 0) out.loss = ops::add(out.loss, entropy_bonus(scores, o.entropy));
+    if (o.entropy > 0) out.loss = ops::add(out.loss, entropy_bonus(of_runs, o.entropy));
   } else {
     const bool all_costs = o.credit == Credit::all;
     const Tensor reach = all_costs ? Tensor() : stochastic::hops(drawn.indices, last, late ? 1 : 0);
@@ -182,6 +184,8 @@ Learned GraphLearner::learn(const Lesson& lesson, Philox& random) const {
         costs, {{.log_prob = drawn.log_prob, .hops = reach}},
         {.baseline = o.baseline, .draws = o.draws, .entropy = o.entropy, .discount = o.discount});
   }
+  if (o.spread_penalty > 0)
+    out.loss = ops::add(out.loss, ops::affine(spread(by), o.spread_penalty));
   out.mean = ops::mean(costs.detach()).item();
   out.h = ops::reshape(first_draws(ops::rows(states, last, 1).detach(), boards, o.draws),
                        lesson.h.shape());

@@ -73,9 +73,12 @@ struct LearnedGraphOptions {
   Estimator estimator = Estimator::score;
   Credit credit = Credit::downstream;  // this, baseline and discount: of the score
   Baseline baseline = Baseline::others_of_board;
-  int64_t draws = 4;        // graphs for every board
-  double entropy = 0.0003;  // this and the next: see stochastic::SurrogateOptions
+  int64_t draws = 4;   // graphs for every board
+  double entropy = 0;  // this and the next: see stochastic::SurrogateOptions
   double discount = 0.2;
+  // Weight of the variance of a cell's scores, which holds back what is certain already: a
+  // neighbour that is never drawn is never found.
+  double spread_penalty = 0.0003;
 };
 
 struct NetworkOptions {

@@ -46,6 +46,7 @@ LearnedGraphOptions learned_options(const io::Safetensors& file, const Json& jso
   json.at("entropy").get_to(o.entropy);
   // Older files lack these.
   o.discount = json.value("discount", 1.0);
+  o.spread_penalty = json.value("spread_penalty", 0.0);
   o.estimator = named(json.value("estimator", Json("score")), "estimator",
                       {Estimator::score, Estimator::straight_through});
   o.credit =
@@ -97,7 +98,7 @@ Json to_json(const NetworkOptions& o) {
                        {"law", name(l.law)},         {"baseline", name(l.baseline)},
                        {"draws", l.draws},           {"entropy", l.entropy},
                        {"discount", l.discount},     {"estimator", name(l.estimator)},
-                       {"credit", name(l.credit)}};
+                       {"credit", name(l.credit)},   {"spread_penalty", l.spread_penalty}};
   }
   return json;
 }

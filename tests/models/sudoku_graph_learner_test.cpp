@@ -176,6 +176,36 @@ TEST(GraphLearner, QualityCountsEdges) {
     }
 }
 
+TEST(GraphLearner, PenaltyIsTheVarianceOfACellsScores) {
+  constexpr double kWeight = 0.5;
+  const Boards boards = some_boards(2);
+  double losses[2];
+  for (const bool with : {false, true}) {
+    const GraphLearner net = small_net({.layers = 0, .spread_penalty = with ? kWeight : 0});
+    Philox random(7);
+    const Lesson lesson{
+        .givens = boards.givens, .h = net.start(2), .digits = boards.digits, .steps = 2};
+    losses[with] = net.learn(lesson, random).loss.item();
+  }
+  const GraphLearner net = small_net({.layers = 0});
+  const Tensor x = net.norm(net.position.table);  // digits start at 0
+  const auto q = net.query(x).to_vector<float>(), k = net.key(x).to_vector<float>();
+  double variance = 0;
+  for (size_t i = 0; i < 16; ++i) {
+    double sum = 0, squares = 0;
+    for (size_t j = 0; j < 16; ++j) {
+      double score = 0;
+      for (size_t c = 0; c < 8; ++c) score += double{q[8 * i + c]} * double{k[8 * j + c]};
+      score /= std::sqrt(8.0);
+      sum += score / 16;
+      squares += score * score / 16;
+    }
+    variance += (squares - sum * sum) / 16;
+  }
+  EXPECT_GT(variance, 1e-3);
+  EXPECT_NEAR(losses[1] - losses[0], kWeight * variance, 1e-5);
+}
+
 TEST(GraphLearner, RefusesWhatIsNotPossible) {
   Philox random(1);
   const auto make = [&](const NetworkOptions& options) {
@@ -186,6 +216,7 @@ TEST(GraphLearner, RefusesWhatIsNotPossible) {
   EXPECT_THAT(make(small({.draws = 1})), ThrowsMessage<OptionError>(HasSubstr("wanted 2 or more")));
   EXPECT_THROW(make(small({.draws = 0}))(), OptionError);
   EXPECT_THROW(make(small({.entropy = -1}))(), OptionError);
+  EXPECT_THROW(make(small({.spread_penalty = -1}))(), OptionError);
   EXPECT_THROW(make(small({.discount = 0}))(), OptionError);
   EXPECT_THROW(make(small({.discount = 1.5}))(), OptionError);
   NetworkOptions wide = small();

@@ -298,7 +298,7 @@ class Sudoku(Program):
         self.assertEqual(len(fields), 2 * 16 * 16)
         self.assertEqual(sum(field != "255, 255, 255" for field in fields[256:]), 16 * 7)
         self.assertIn(b"--model learned-graph --neighbours 5 --width 8 --law with-replacement --draws 2 "
-                      b"--entropy 0.0003 --baseline board --credit downstream --discount 0.2", (output / "network.safetensors").read_bytes())
+                      b"--entropy 0 --spread-penalty 0.0003 --baseline board --credit downstream --discount 0.2", (output / "network.safetensors").read_bytes())
         validations = [line["graph"] for line in map(json.loads, (output / "metrics.jsonl").read_text().splitlines())
                        if "validation" in line]
         self.assertEqual(set(validations[-1]), {"precision", "recall", "stability"})
