@@ -11,6 +11,7 @@
 #include "engine/random.h"
 #include "engine/stochastic/surrogate.h"
 #include "engine/tensor.h"
+#include "models/nn/transformer.h"
 #include "models/sudoku/board.h"
 
 namespace stillpoint::sudoku {
@@ -68,6 +69,8 @@ struct LearnedGraphOptions {
   int64_t width = 32;      // of the transformer's tokens
   int64_t layers = 1;      // below the top one, whose attention is drawn from
   int64_t heads = 4;
+  nn::Tying tying = nn::Tying::none;  // of the layers' weights
+  int64_t repeats = 1;                // how often the highest of the layers is applied
   // Training.
   Law law = Law::k_subset;
   Estimator estimator = Estimator::score;
