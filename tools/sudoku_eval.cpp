@@ -34,7 +34,16 @@ struct EvalOptions {
   sudoku::EvaluateOptions evaluate;
   sudoku::EquilibriumOptions solve;  // if --solver is given
   CLI::Option* solver = nullptr;
+  int64_t repeats = 0;  // 0: the network's own
 };
+
+void repeat_top_layer(sudoku::Network& net, int64_t times) {
+  auto* learner = dynamic_cast<sudoku::GraphLearner*>(&net);
+  check<OptionError>(learner != nullptr,
+                     "--repeats: wanted for a network that learns its graph; this one is {}",
+                     sudoku::name(net.options.model));
+  learner->transformer.options.top_repeats = times;
+}
 
 std::vector<sudoku::Puzzle> read_or_make(const EvalOptions& o, sudoku::Geometry geometry) {
   std::vector<sudoku::Puzzle> puzzles;
@@ -82,6 +91,7 @@ int run_eval(EvalOptions& o) {
     o.plot = output_file("--plot", o.plot).string();
   }
   const auto net = sudoku::load_network(o.checkpoint, o.common.device);
+  if (o.repeats > 0) repeat_top_layer(*net, o.repeats);
   const auto puzzles = read_or_make(o, net->options.geometry);
   note_interrupts();
   Progress progress;
@@ -183,6 +193,10 @@ std::function<int()> add_eval(CLI::App& app) {
       ->transform(digits_only(0, 4096))
       ->excludes(o->solver)
       ->capture_default_str();
+  add_number(app, "--repeats", o->repeats,
+             "Of a network that learns its graph: how often the highest layer of its transformer\n"
+             "is applied [as in training]")
+      ->default_str("");
   add_number(app, "--batch", o->evaluate.batch, "Boards refined together");
   app.add_option(
       "--plot", o->plot,

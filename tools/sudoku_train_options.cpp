@@ -42,18 +42,20 @@ void check_regime(const Given& given) {
 }
 
 // Options that the chosen model has no use for are refused, not passed over.
-void check_model(const CLI::App& app, sudoku::Model model, sudoku::Estimator estimator) {
+void check_model(const CLI::App& app, const sudoku::NetworkOptions& net) {
   for (const char* option :
-       {"--neighbours", "--width", "--law", "--estimator", "--baseline", "--credit", "--draws",
-        "--entropy", "--discount", "--spread-penalty"}) {
-    check<OptionError>(model == sudoku::Model::learned_graph || app.count(option) == 0,
+       {"--neighbours", "--width", "--layers", "--tied", "--repeats", "--law", "--estimator",
+        "--baseline", "--credit", "--draws", "--entropy", "--discount", "--spread-penalty"}) {
+    check<OptionError>(net.model == sudoku::Model::learned_graph || app.count(option) == 0,
                        "{}: wanted with --model learned-graph only", option);
   }
   for (const char* option : {"--baseline", "--credit", "--discount"}) {
-    check<OptionError>(estimator == sudoku::Estimator::score || app.count(option) == 0,
+    check<OptionError>(net.learned.estimator == sudoku::Estimator::score || app.count(option) == 0,
                        "{}: wanted with --estimator score only", option);
   }
-  check<OptionError>(model == sudoku::Model::refine || app.count("--graph") == 0,
+  check<OptionError>(net.learned.layers >= 2 || app.count("--tied") == 0,
+                     "--tied: wanted with --layers 2 or more; they are {}", net.learned.layers);
+  check<OptionError>(net.model == sudoku::Model::refine || app.count("--graph") == 0,
                      "--graph: wanted with --model refine only");
 }
 
@@ -97,7 +99,7 @@ int run(Given& given, const CLI::App& app) {
     check_plotter();
     c.plot = output_file("--plot", c.plot).string();
   }
-  check_model(app, c.train.net.model, c.train.net.learned.estimator);
+  check_model(app, c.train.net);
   const bool learned = c.train.net.model == sudoku::Model::learned_graph;
   if (learned && app.count("--regime") == 0) given.regime = sudoku::Regime::unroll;
   check<OptionError>(!learned || given.regime == sudoku::Regime::unroll,
@@ -188,6 +190,15 @@ std::function<int()> add_train(CLI::App& app) {
                  "learned-graph: of every cell [as many as the rules give it]")
           ->default_str(""),
       add_number(app, "--width", learned.width, "learned-graph: of the transformer's tokens"),
+      add_number(app, "--layers", learned.layers,
+                 "learned-graph: of the transformer, below the attention that is drawn from", 0),
+      app.add_flag_callback(
+          "--tied", [&learned] { learned.tying = nn::Tying::tied; },
+          "learned-graph: all layers have the same weights"),
+      add_number(
+          app, "--repeats", learned.repeats,
+          "learned-graph: how often the highest of the layers is applied, one time after the\n"
+          "other; `sudoku eval --repeats` can ask for more"),
       add_choice<sudoku::Law>(
           app, "--law", learned.law,
           {{"plackett-luce", sudoku::Law::plackett_luce},
@@ -265,7 +276,7 @@ std::function<int()> add_train(CLI::App& app) {
       "needs AMX-BF16 on the CPU. Also with --resume, for the rest of the run [f32]");
   fixed.push_back(app.add_option("--from", o.from,
                                  "Start with the weights of another run, a checkpoint or network\n"
-                                 "of the same model, --channels and --width"));
+                                 "of the same model, --channels, --width, --layers and --tied"));
   for (CLI::Option* option : fixed) option->excludes(resume);
   add_number(app, "--until", o.until,
              "Stop after this step, saved and validated: --steps or --minutes go on to say how\n"

@@ -20,8 +20,11 @@ std::string model_options(const sudoku::NetworkOptions& o) {
   if (o.model == sudoku::Model::refine) return fmt::format(" --graph {}", sudoku::name(o.wiring));
   const sudoku::LearnedGraphOptions& l = o.learned;
   return fmt::format(
-      " --neighbours {} --width {} --law {} --draws {} --entropy {} --spread-penalty {}{}",
-      l.neighbours, l.width, sudoku::name(l.law), l.draws, l.entropy, l.spread_penalty,
+      "{} --width {} --layers {}{}{} --law {} --draws {} --entropy {} --spread-penalty {}{}",
+      l.neighbours == 0 ? "" : fmt::format(" --neighbours {}", l.neighbours), l.width, l.layers,
+      l.tying == nn::Tying::tied ? " --tied" : "",
+      l.repeats == 1 ? "" : fmt::format(" --repeats {}", l.repeats), sudoku::name(l.law), l.draws,
+      l.entropy, l.spread_penalty,
       l.estimator == sudoku::Estimator::straight_through
           ? " --estimator straight-through"
           : fmt::format(" --baseline {} --credit {} --discount {}", sudoku::name(l.baseline),

@@ -1,9 +1,10 @@
-// Our side of bench/compare.py attention_topk_sample: 20 draws without replacement, and the 20
-// largest scores, as a user calls for them, allocation and tape included.
+// Our side of bench/compare.py attention_topk_sample: 20 keys by each law, as a user calls for
+// them, allocation and tape included.
 #include <type_traits>
 
 #include "bench/peers/peer.h"
 #include "engine/autograd.h"
+#include "engine/ops.h"
 #include "engine/sampling.h"
 
 namespace stillpoint {
@@ -24,7 +25,7 @@ class AttentionTopkSample : public peers::Problem {
       leaves_.push_back(inputs_.back().clone());
       leaves_.back().set_requires_grad();
     }
-    g_ = tensor("g", kCount);
+    g_ = kSet ? ops::reshape(tensor("s", 1), {1, kTokens}) : tensor("g", kCount);
     // The verification wants to know what is drawn, which is the same in every call.
     peers::write(folder + "/" + kPrefix + "indices.bin",
                  drawn_from(inputs_).indices.to(DType::f32));
@@ -42,8 +43,11 @@ class AttentionTopkSample : public peers::Problem {
   }
 
  private:
-  static constexpr bool kTop = std::is_same_v<Law, TopScores>;
-  inline static const std::string kPrefix = kTop ? "top_" : "draw_";
+  static constexpr bool kTop = std::is_same_v<Law, TopScores>, kSet = std::is_same_v<Law, KSubset>;
+  inline static const std::string kPrefix = kTop                                   ? "top_"
+                                            : kSet                                 ? "set_"
+                                            : std::is_same_v<Law, WithReplacement> ? "replaced_"
+                                                                                   : "draw_";
 
   static Sample<Law> drawn_from(const std::vector<Tensor>& x) {
     Philox random(1);
@@ -61,7 +65,8 @@ class AttentionTopkSample : public peers::Problem {
 }  // namespace stillpoint
 
 int main() {
-  using stillpoint::AttentionTopkSample, stillpoint::PlackettLuce, stillpoint::TopScores;
-  return stillpoint::peers::run<AttentionTopkSample<PlackettLuce>, AttentionTopkSample<TopScores>>(
-      {"plackett_luce", "top"});
+  using namespace stillpoint;
+  return peers::run<AttentionTopkSample<PlackettLuce>, AttentionTopkSample<TopScores>,
+                    AttentionTopkSample<WithReplacement>, AttentionTopkSample<KSubset>>(
+      {"plackett_luce", "top", "with_replacement", "k_subset"});
 }

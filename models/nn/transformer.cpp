@@ -1,6 +1,26 @@
 #include "models/nn/transformer.h"
 
+#include <algorithm>
+
 namespace stillpoint::nn {
+namespace {
+
+// Layers that share weights and repetitions cost no memory, so that a forged file could ask for any
+// number of them.
+constexpr int64_t kMostApplications = 1024;
+
+// How many blocks are applied.
+int64_t applications(const TransformerOptions& o) {
+  check<OptionError>(o.layers >= 0 && o.layers <= kMostApplications,
+                     "Transformer: {} layers; wanted 0 to {}", o.layers, kMostApplications);
+  const int64_t most = o.layers == 0 ? 1 : kMostApplications + 1 - o.layers;
+  check<OptionError>(o.top_repeats >= 1 && o.top_repeats <= most,
+                     "Transformer: the top one of {} layers applied {} times; wanted 1 to {}",
+                     o.layers, o.top_repeats, most);
+  return o.layers + o.top_repeats - 1;
+}
+
+}  // namespace
 
 TransformerBlock::TransformerBlock(int64_t channels, int64_t head_count, Philox& random)
     : attention_norm(channels), hidden_norm(channels), heads(head_count) {
@@ -23,6 +43,21 @@ Tensor TransformerBlock::operator()(const Tensor& x, const ops::AttentionOptions
   const Tensor attended = ops::attention(query(seen), key(seen), value(seen), with_heads);
   const Tensor y = ops::add(x, out(attended));
   return ops::add(y, down(up(hidden_norm(y), ops::Activation::relu)));
+}
+
+Transformer::Transformer(const TransformerOptions& o, Philox& random) : options(o) {
+  (void)applications(o);
+  const int64_t count = o.tying == Tying::tied ? std::min<int64_t>(o.layers, 1) : o.layers;
+  for (int64_t b = 0; b < count; ++b) blocks.emplace_back(o.channels, o.heads, random);
+}
+
+Tensor Transformer::operator()(Tensor x, const ops::AttentionOptions& how) const {
+  const int64_t times = applications(options);
+  for (int64_t t = 0; t < times; ++t) {
+    const int64_t block = std::min<int64_t>(t, std::ssize(blocks) - 1);
+    x = blocks[static_cast<size_t>(block)](x, how);
+  }
+  return x;
 }
 
 }  // namespace stillpoint::nn

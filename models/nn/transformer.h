@@ -1,6 +1,9 @@
-// A block of a transformer in the pre-norm form, which trains without a warm-up: Xiong et al., "On
-// layer normalization in the transformer architecture", arXiv 2002.04745.
+// A transformer in the pre-norm form, which trains without a warm-up: Xiong et al., "On layer
+// normalization in the transformer architecture", arXiv 2002.04745.
 #pragma once
+
+#include <cstdint>
+#include <vector>
 
 #include "models/nn/layers.h"
 
@@ -27,6 +30,37 @@ struct TransformerBlock {
     v("up", up);
     v("down", down);
   }
+};
+
+enum class Tying : uint8_t {
+  none,  // every layer has its own weights
+  tied,  // all have the same: Dehghani et al., "Universal transformers", arXiv 1807.03819
+};
+
+struct TransformerOptions {
+  int64_t channels = 0;
+  int64_t heads = 1;
+  int64_t layers = 1;
+  Tying tying = Tying::none;
+  // How often the top layer is applied, one time after the other. It may be changed after training,
+  // to think longer.
+  int64_t top_repeats = 1;
+};
+
+// Blocks one after the other, then the last of them top_repeats - 1 times more: [B, tokens,
+// channels]. Time grows with the applications, layers + top_repeats - 1, as does what the tape
+// keeps; weights with the blocks.
+struct Transformer {
+  TransformerOptions options;
+  std::vector<TransformerBlock> blocks;  // [layers]; tied: the one of all layers
+
+  Transformer() = default;
+  // Throws OptionError for layers below 0, a top layer applied less than once, or more often where
+  // there is none, more than 1,024 applications, or blocks that are not possible.
+  Transformer(const TransformerOptions& o, Philox& random);
+  // Throws OptionError for options changed to such.
+  Tensor operator()(Tensor x, const ops::AttentionOptions& how = {}) const;
+  void visit(auto&& v) { v("blocks", blocks); }
 };
 
 }  // namespace stillpoint::nn

@@ -27,7 +27,6 @@ NetworkOptions checked(NetworkOptions o) {
   check<OptionError>(l.width >= 1 && l.width + cells <= kMostColumns,
                      "learned graph: tokens of width {} for {} cells; wanted at most {} together",
                      l.width, cells, kMostColumns);
-  check<OptionError>(l.layers >= 0, "learned graph: {} layers; wanted 0 or more", l.layers);
   check<OptionError>(l.draws >= 1, "learned graph: {} draws; wanted 1 or more", l.draws);
   check<OptionError>(l.estimator == Estimator::straight_through ||
                          l.baseline != Baseline::others_of_board || l.draws >= 2,
@@ -62,8 +61,12 @@ GraphLearner::GraphLearner(const NetworkOptions& o, Philox& random)
       refiner(o, random) {
   // All boards start with the same attention: what depends on digits is learned.
   digit.table.fill(0);
-  for (int64_t l = 0; l < o.learned.layers; ++l)
-    blocks.emplace_back(o.learned.width, o.learned.heads, random);
+  transformer = nn::Transformer({.channels = o.learned.width,
+                                 .heads = o.learned.heads,
+                                 .layers = o.learned.layers,
+                                 .tying = o.learned.tying,
+                                 .top_repeats = o.learned.repeats},
+                                random);
   const double root = std::sqrt(static_cast<double>(o.learned.width));
   self_query = identity(o.geometry.cells(), kNever * root);
   self_key = identity(o.geometry.cells(), 1);
@@ -83,9 +86,7 @@ GraphLearner::Attention GraphLearner::attention(std::span<const Board> givens) c
   const auto boards = static_cast<int64_t>(givens.size());
   const int64_t cells = options.geometry.cells();
   const Tensor digits = Tensor::from(values_of(givens), {boards, cells}).to(device());
-  Tensor x = ops::add(digit(digits), position.table);
-  for (const nn::TransformerBlock& block : blocks) x = block(x);
-  x = norm(x);
+  const Tensor x = norm(transformer(ops::add(digit(digits), position.table)));
   return {query(x), key(x)};
 }
 

@@ -54,7 +54,7 @@ struct GraphLearner final : Network {
   void visit(auto&& v) {
     v("digit", digit);
     v("position", position);
-    v("blocks", blocks);
+    transformer.visit(v);  // "blocks": what files have called them from the beginning
     v("norm", norm);
     v("query", query);
     v("key", key);
@@ -62,7 +62,7 @@ struct GraphLearner final : Network {
   }
 
   nn::Embedding digit, position;  // [side + 1, width], [cells, width]
-  std::vector<nn::TransformerBlock> blocks;
+  nn::Transformer transformer;
   nn::LayerNorm norm;
   nn::Linear query, key;  // of the top layer: [width, width]
   RefineNet refiner;

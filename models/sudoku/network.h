@@ -11,6 +11,7 @@
 #include "engine/random.h"
 #include "engine/stochastic/surrogate.h"
 #include "engine/tensor.h"
+#include "models/nn/transformer.h"
 #include "models/sudoku/board.h"
 
 namespace stillpoint::sudoku {
@@ -68,17 +69,19 @@ struct LearnedGraphOptions {
   int64_t width = 32;      // of the transformer's tokens
   int64_t layers = 1;      // below the top one, whose attention is drawn from
   int64_t heads = 4;
+  nn::Tying tying = nn::Tying::none;  // of the layers' weights
+  int64_t repeats = 1;                // how often the highest of the layers is applied
   // Training.
   Law law = Law::k_subset;
   Estimator estimator = Estimator::score;
   Credit credit = Credit::downstream;  // this, baseline and discount: of the score
   Baseline baseline = Baseline::others_of_board;
-  int64_t draws = 4;   // graphs for every board
+  int64_t draws = 2;   // graphs for every board
   double entropy = 0;  // this and the next: see stochastic::SurrogateOptions
   double discount = 0.2;
   // Weight of the variance of a cell's scores, which holds back what is certain already: a
   // neighbour that is never drawn is never found.
-  double spread_penalty = 0.0003;
+  double spread_penalty = 0.0005;
 };
 
 struct NetworkOptions {

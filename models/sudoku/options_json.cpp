@@ -45,6 +45,8 @@ LearnedGraphOptions learned_options(const io::Safetensors& file, const Json& jso
   json.at("draws").get_to(o.draws);
   json.at("entropy").get_to(o.entropy);
   // Older files lack these.
+  o.tying = json.value("tied", false) ? nn::Tying::tied : nn::Tying::none;
+  o.repeats = json.value("repeats", int64_t{1});
   o.discount = json.value("discount", 1.0);
   o.spread_penalty = json.value("spread_penalty", 0.0);
   o.estimator = named(json.value("estimator", Json("score")), "estimator",
@@ -52,8 +54,9 @@ LearnedGraphOptions learned_options(const io::Safetensors& file, const Json& jso
   o.credit =
       named(json.value("credit", Json("downstream")), "credit", {Credit::downstream, Credit::all});
   check_elements(file, "norm.weight", o.width, fmt::format("a width of {}", o.width));
+  const int64_t last = o.tying == nn::Tying::tied ? 0 : o.layers - 1;
   if (o.layers > 0)
-    check_elements(file, fmt::format("blocks.{}.out.bias", o.layers - 1), o.width,
+    check_elements(file, fmt::format("blocks.{}.out.bias", last), o.width,
                    fmt::format("{} layers", o.layers));
   return o;
 }
@@ -94,7 +97,8 @@ Json to_json(const NetworkOptions& o) {
   if (o.model == Model::learned_graph) {
     const LearnedGraphOptions& l = o.learned;
     json["learned"] = {{"neighbours", l.neighbours}, {"width", l.width},
-                       {"layers", l.layers},         {"heads", l.heads},
+                       {"layers", l.layers},         {"tied", l.tying == nn::Tying::tied},
+                       {"repeats", l.repeats},       {"heads", l.heads},
                        {"law", name(l.law)},         {"baseline", name(l.baseline)},
                        {"draws", l.draws},           {"entropy", l.entropy},
                        {"discount", l.discount},     {"estimator", name(l.estimator)},

@@ -191,7 +191,10 @@ void Trainer::start_from(const std::filesystem::path& file) {
   try {
     check<FormatError>(net->options.model == net_->options.model, "a network {}; wanted {}",
                        name(net->options.model), name(net_->options.model));
-    assign_tensors(net_->parameters(), net->parameters());
+    const NamedTensors from = net->parameters(), to = net_->parameters();
+    check<FormatError>(from.size() == to.size(), "a network of {} tensors; wanted {}", from.size(),
+                       to.size());
+    assign_tensors(to, from);
   } catch (const Error& error) {
     throw FormatError(fmt::format("{}: {}", file.string(), error.what()));
   }

@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "engine/autograd.h"
+#include "engine/gradcheck.h"
 #include "models/nn/layers.h"
 #include "models/nn/transformer.h"
 #include "tests/support/op_test.h"
@@ -147,6 +149,112 @@ TEST(TransformerBlock, RefusesHeadsThatDoNotDivide) {
   EXPECT_THROW(nn::TransformerBlock(6, 4, random), OptionError);
   EXPECT_THROW(nn::TransformerBlock(6, 0, random), OptionError);
   EXPECT_THROW(nn::TransformerBlock(258, 2, random), OptionError);
+}
+
+nn::TransformerOptions small(nn::TransformerOptions o) {
+  o.channels = 6;
+  o.heads = 2;
+  return o;
+}
+
+// The output, then the gradient in x and in every parameter, block by block.
+template <class F>
+std::vector<Tensor> with_gradients(const F& f, nn::Transformer& of) {
+  Tensor x = random_tensor({3, 5, 6}, 1).to(DType::f32);
+  x.set_requires_grad();
+  std::vector<Tensor> inputs{x};
+  for (const auto& [name, t] : parameters(of)) inputs.push_back(t);
+  const Tensor out = f(x), cotangent = random_tensor(out.shape(), 2).to(DType::f32);
+  std::vector<Tensor> all = vjp({&out, 1}, inputs, {&cotangent, 1});
+  all.insert(all.begin(), out);
+  return all;
+}
+
+TEST(Transformer, IsItsBlocksInSequence) {
+  for (const int64_t repeats : {1, 3}) {
+    Philox random(5);
+    nn::Transformer net(small({.layers = 2, .top_repeats = repeats}), random);
+    EXPECT_EQ(net.blocks.size(), 2u);
+    const auto composed = [&](const Tensor& x) {
+      Tensor y = net.blocks[0](x);
+      for (int64_t t = 0; t < repeats; ++t) y = net.blocks[1](y);
+      return y;
+    };
+    const std::vector<Tensor> all = with_gradients(net, net),
+                              wanted = with_gradients(composed, net);
+    for (size_t e = 0; e < all.size(); ++e)
+      expect_same_bits(all[e], wanted[e],
+                       "of " + std::to_string(repeats) + ": " + std::to_string(e));
+  }
+}
+
+TEST(Transformer, TiedIsUntiedOfCopies) {
+  constexpr size_t kLayers = 3;
+  Philox random(5);
+  nn::Transformer tied(small({.layers = kLayers, .tying = nn::Tying::tied}), random);
+  nn::Transformer untied(small({.layers = kLayers}), random);
+  EXPECT_EQ(count_parameters(untied), 3 * count_parameters(tied));
+  for (nn::TransformerBlock& block : untied.blocks) load_tensors(block, tensors(tied.blocks[0]));
+  const std::vector<Tensor> one = with_gradients(tied, tied),
+                            three = with_gradients(untied, untied);
+  expect_same_bits(one[0], three[0], "output");
+  expect_same_bits(one[1], three[1], "gradient in x");
+  const size_t parameters = one.size() - 2;
+  ASSERT_EQ(three.size(), 2 + kLayers * parameters);
+  for (size_t p = 0; p < parameters; ++p) {
+    Tensor sum = three[2 + p].to(DType::f64);
+    for (size_t layer = 1; layer < kLayers; ++layer)
+      sum = ops::add(sum, three[2 + layer * parameters + p].to(DType::f64));
+    expect_close(one[2 + p], sum, 4, kLayers, "sum of " + std::to_string(p));
+  }
+}
+
+TEST(Transformer, RepeatsOfATiedTopAreLayers) {
+  Philox random(5), again(5);
+  const Tensor x = random_tensor({3, 5, 6}, 1).to(DType::f32);
+  nn::Transformer repeated(small({.layers = 2, .tying = nn::Tying::tied, .top_repeats = 3}),
+                           random);
+  const nn::Transformer deep(small({.layers = 4, .tying = nn::Tying::tied}), again);
+  expect_same_bits(repeated(x), deep(x), "2 layers, the top one 3 times");
+  repeated.options.top_repeats = 1;  // as at test time
+  expect_same_bits(repeated(x), repeated.blocks[0](repeated.blocks[0](x)), "changed");
+  const nn::Transformer none(small({.layers = 0}), random);
+  expect_same_bits(none(x), x, "no layers");
+}
+
+TEST(Transformer, GradientIsThatOfFiniteDifferences) {
+  for (const nn::Tying tying : {nn::Tying::none, nn::Tying::tied}) {
+    Philox random(5);
+    nn::Transformer net(small({.layers = 2, .tying = tying, .top_repeats = 2}), random);
+    std::vector<Tensor> inputs{random_tensor({2, 3, 6}, 1)};
+    visit_tensors(net, [&](const std::string&, const Tensor& t) {
+      inputs.push_back(t.detach().to(DType::f64));
+    });
+    const auto f = [&](std::span<const Tensor> in) {
+      size_t next = 1;
+      visit_tensors(net, [&](const std::string&, Tensor& t) { t = in[next++]; });
+      return net(in[0]);
+    };
+    const GradcheckReport report = gradcheck(f, inputs);
+    EXPECT_TRUE(report.ok) << report.message;
+  }
+}
+
+TEST(Transformer, RefusesWhatIsNotPossible) {
+  Philox random(5);
+  const auto refused = [&](const nn::TransformerOptions& o) {
+    EXPECT_THROW(nn::Transformer(small(o), random), OptionError);
+  };
+  refused({.layers = -1});
+  refused({.layers = 1025, .tying = nn::Tying::tied});
+  refused({.top_repeats = 0});
+  refused({.top_repeats = -1});
+  refused({.layers = 2, .top_repeats = 1024});
+  refused({.layers = 0, .top_repeats = 2});
+  EXPECT_THROW(nn::Transformer({.channels = 6, .heads = 4}, random), OptionError);
+  nn::Transformer net(small({}), random);
+  net.options.top_repeats = 0;
+  EXPECT_THROW(net(random_tensor({3, 5, 6}, 1).to(DType::f32)), OptionError);
 }
 
 }  // namespace

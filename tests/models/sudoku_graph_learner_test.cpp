@@ -129,6 +129,38 @@ TEST(GraphLearner, StatesKnowOfDrawsOneRefinementLate) {
   }
 }
 
+// Its transformer is made last, of the random numbers that follow, and named without a prefix:
+// seeds and files mean what they always have.
+TEST(GraphLearner, NamesAndDrawsTheTransformerAsEver) {
+  GraphLearner plain = small_net({.layers = 2});
+  Philox random(1);
+  const GraphLearner none(small({.layers = 0}), random);
+  for (size_t b = 0; b < 2; ++b) {
+    nn::TransformerBlock block(8, 2, random);
+    for (const auto& [parameter, wanted] : tensors(block)) {
+      const auto of_net = plain.parameters();
+      const std::string full = "blocks." + std::to_string(b) + "." + parameter;
+      ASSERT_TRUE(of_net.contains(full)) << full;
+      test::expect_same_bits(of_net.at(full), wanted, full);
+    }
+  }
+}
+
+TEST(GraphLearner, LayersCanBeTiedAndRepeated) {
+  GraphLearner tied = small_net({.layers = 3, .tying = nn::Tying::tied, .repeats = 2});
+  GraphLearner deep = small_net({.layers = 4, .tying = nn::Tying::tied});
+  GraphLearner untied = small_net({.layers = 4});
+  EXPECT_EQ(tied.parameters().size(), small_net({.layers = 1}).parameters().size());
+  for (nn::TransformerBlock& block : untied.transformer.blocks)
+    load_tensors(block, tensors(deep.transformer.blocks[0]));
+  const Boards boards = some_boards(3);
+  const auto wanted = untied.neighbours(boards.givens).to_vector<int32_t>();
+  EXPECT_EQ(tied.neighbours(boards.givens).to_vector<int32_t>(), wanted);
+  EXPECT_EQ(deep.neighbours(boards.givens).to_vector<int32_t>(), wanted);
+  tied.transformer.options.top_repeats = 40;
+  EXPECT_NE(tied.neighbours(boards.givens).to_vector<int32_t>(), wanted);
+}
+
 TEST(GraphLearner, TrainsTheSameForAnyThreads) {
   const TrainOptions options{
       .net = small(),
@@ -219,6 +251,10 @@ TEST(GraphLearner, RefusesWhatIsNotPossible) {
   EXPECT_THROW(make(small({.spread_penalty = -1}))(), OptionError);
   EXPECT_THROW(make(small({.discount = 0}))(), OptionError);
   EXPECT_THROW(make(small({.discount = 1.5}))(), OptionError);
+  EXPECT_THROW(make(small({.layers = -1}))(), OptionError);
+  EXPECT_THAT(make(small({.repeats = 0})),
+              ThrowsMessage<OptionError>(HasSubstr("applied 0 times")));
+  EXPECT_THROW(make(small({.layers = 0, .repeats = 2}))(), OptionError);
   NetworkOptions wide = small();
   wide.learned.width = 113;
   EXPECT_THAT(make(wide), ThrowsMessage<OptionError>(HasSubstr("width 113 for 16 cells")));

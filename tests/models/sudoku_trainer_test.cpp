@@ -258,11 +258,40 @@ TEST_F(TrainerFile, ForgedGraphLearnersAreRefused) {
                                  {"\"law\":\"k-subset", "\"law\":\"k-superset"},
                                  {"\"neighbours\":4", "\"neighbours\":16"},
                                  {"\"heads\":2", "\"heads\":3"},
+                                 {"\"tied\":false", "\"tied\":\"yes\""},
+                                 {"\"repeats\":1", "\"repeats\":0"},
+                                 {"\"repeats\":1", "\"repeats\":2000000000"},
                                  {"\"box\":2", "\"box\":0"}}) {
     trainer.save(path_);
     forge("net", from, to);
     EXPECT_THROW((void)load_network(path_), FormatError) << to;
   }
+}
+
+TEST_F(TrainerFile, FilesFromBeforeTyingAreRead) {
+  Trainer trainer(learned_options4());
+  trainer.step(0);
+  trainer.save(path_);
+  forge("net", "\"tied\":false,\"repeats\":1,", "");  // as older files have it
+  const auto net = load_network(path_);
+  EXPECT_EQ(net->options.learned.tying, nn::Tying::none);
+  EXPECT_EQ(net->options.learned.repeats, 1);
+  Trainer resumed = Trainer::load(path_);
+  EXPECT_EQ(resumed.step(0.5).carry.loss, trainer.step(0.5).carry.loss);
+}
+
+TEST_F(TrainerFile, TiedLayersAreSaved) {
+  TrainOptions options = learned_options4();
+  options.net.learned.tying = nn::Tying::tied;
+  options.net.learned.repeats = 3;
+  Trainer(options).save(path_);
+  const auto net = load_network(path_);
+  EXPECT_EQ(net->options.learned.layers, 2);
+  EXPECT_EQ(net->options.learned.tying, nn::Tying::tied);
+  EXPECT_EQ(net->options.learned.repeats, 3);
+  EXPECT_FALSE(net->parameters().contains("blocks.1.out.bias"));
+  forge("net", "\"layers\":2", "\"layers\":2000000000");  // no tensor says how many
+  EXPECT_THROW((void)load_network(path_), FormatError);
 }
 
 TEST_F(TrainerFile, WiringIsSaved) {

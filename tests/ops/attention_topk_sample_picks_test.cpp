@@ -3,7 +3,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
+#include <numeric>
+#include <vector>
 
 #include "engine/sampling.h"
 #include "kernels/attention_topk_sample/attention_topk_sample.h"
@@ -54,6 +57,30 @@ TEST(AttentionTopkSamplePicks, TiesGoToTheLowestKey) {
       EXPECT_THAT(picks(draw(q.to(device), k.to(device), TopScores{5}).indices),
                   testing::ElementsAre(1, 2, 4, 0, 3));
     }
+}
+
+// The largest are what a stable sort puts first, also where more keys tie than fit.
+TEST(AttentionTopkSamplePicks, TheLargestAreThoseOfAStableSort) {
+  const Tensor q = Tensor::full({1, 1, 1}, 1.0);
+  for (const int32_t values : {1, 3, 40, 100000}) {
+    for (const int64_t keys : {64, 129, 700}) {
+      const auto drawn = random_indices({keys}, values, 5).to_vector<int32_t>();
+      const std::vector<float> k(drawn.begin(), drawn.end());
+      std::vector<int32_t> sorted(k.size());
+      std::iota(sorted.begin(), sorted.end(), 0);
+      std::ranges::stable_sort(sorted, std::greater(),
+                               [&](int32_t j) { return k[static_cast<size_t>(j)]; });
+      for (const int64_t count : {1, 7, 20, 64}) {
+        const std::vector<int32_t> wanted(sorted.begin(), sorted.begin() + count);
+        for (const std::string& isa : kernels::available_isas()) {
+          kernels::force_isa(isa);
+          EXPECT_EQ(picks(draw(q, Tensor::from(k, {1, keys, 1}), TopScores{count}).indices), wanted)
+              << count << " of " << keys << " keys, " << values << " values, " << isa;
+        }
+        kernels::force_isa("");
+      }
+    }
+  }
 }
 
 // With scores of its own a backend may pick otherwise only where two perturbed scores lie closer

@@ -5,6 +5,7 @@ import sys
 import unittest
 
 sys.path.insert(0, sys.argv.pop(1))
+import compare
 import compare_models
 import contender
 import growth
@@ -47,6 +48,18 @@ class Compare(unittest.TestCase):
         for answer in "one=1e-6 two=2e-3", "one=nan two=0":
             with self.assertRaisesRegex(SystemExit, "differs from float64"):
                 self.verify(answer)
+
+    def test_forms_are_compared_with_the_one_of_ours_that_they_name(self):
+        times = {}
+        for form, seconds in {"one": 1, "two": 2, "plain": 3, "plain@two": 10, "plain/8_boards@two": 8}.items():
+            times[form, "forward"] = times[form, "gradient"] = [seconds]
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            compare.table(times, ["one", "two"])
+        lines = printed.getvalue().splitlines()
+        self.assertRegex(printed.getvalue(), r"two +2000.000 +1.0 +2000.000 +1.0\n")
+        self.assertIn("best eager form, forward: plain, 3.0 times one", lines)
+        self.assertIn("best eager form, forward: plain@two, 5.0 times two", lines)
+        self.assertIn("best eager form, tiled by hand, gradient: plain/8_boards@two, 4.0 times two", lines)
 
     def test_ratios_are_taken_within_a_round(self):
         times = {"ours": [1, 2, 4], "plain": [3, 6, 20], "tiled/8_boards": [2, 4, 12], "compile:plain": [9, 18, 36],

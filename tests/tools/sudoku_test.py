@@ -297,8 +297,9 @@ class Sudoku(Program):
         fields = re.findall(r"<polygon fill = 'rgb\(([ 0-9,]*)\)'", svg)
         self.assertEqual(len(fields), 2 * 16 * 16)
         self.assertEqual(sum(field != "255, 255, 255" for field in fields[256:]), 16 * 7)
-        self.assertIn(b"--model learned-graph --neighbours 5 --width 8 --law with-replacement --draws 2 "
-                      b"--entropy 0 --spread-penalty 0.0003 --baseline board --credit downstream --discount 0.2", (output / "network.safetensors").read_bytes())
+        self.assertIn(b"--model learned-graph --neighbours 5 --width 8 --layers 1 --law with-replacement --draws 2 "
+                      b"--entropy 0 --spread-penalty 0.0005 --baseline board --credit downstream --discount 0.2",
+                      (output / "network.safetensors").read_bytes())
         validations = [line["graph"] for line in map(json.loads, (output / "metrics.jsonl").read_text().splitlines())
                        if "validation" in line]
         self.assertEqual(set(validations[-1]), {"precision", "recall", "stability"})
@@ -318,11 +319,34 @@ class Sudoku(Program):
         self.assertGreater(steps[-1]["draws_gradient_variance"], 0)
         self.assertGreaterEqual(steps[-1]["draws_signal_to_noise"], 0)
         self.fails("checkpoint.safetensors", *start, "--width", 12, "--steps", 1, "--output", self.folder / "wider")
+        self.fails("tensors", *start, "--width", 8, "--layers", 0, "--steps", 1, "--output", self.folder / "fewer")
         self.fails("--regime carry", *other, "--model", "learned-graph", "--regime", "carry")
         self.fails("16 neighbours", *other, "--model", "learned-graph", "--neighbours", 16)
         self.works(*other, "--model", "refine", "--graph", "complete")
         self.assertNotIn("graph", json.loads(self.works("eval", "--checkpoint", self.folder / "other" /
                                                         "checkpoint.safetensors", "--count", 2, "--json")))
+
+    def test_ties_and_repeats_the_layers_of_a_learned_graph(self):
+        output, again = self.folder / "tied", ["train", "--resume", "--validate", 0]
+        train = [*self.anywhere, "--model", "learned-graph", "--width", 8, "--draws", 2, "--window", 2]
+        self.works(*train, "--layers", 3, "--tied", "--repeats", 2, "--steps", 3, "--output", output)
+        self.assertIn("--model learned-graph --width 8 --layers 3 --tied --repeats 2 ", self.made(output))
+        self.works(*again, "--output", output, "--steps", 4)
+        self.fails("--tied", *again, "--output", output, "--steps", 5, "--tied")
+        evaluate = ["eval", "--checkpoint", output / "network.safetensors", "--count", 4, "--json"]
+        self.assertEqual(self.works(*evaluate), self.works(*evaluate, "--repeats", 2))
+        self.works(*evaluate, "--repeats", 8)
+        self.fails("--repeats", *evaluate, "--repeats", 0)
+        self.fails("wanted 1 to 1022", *evaluate, "--repeats", 1023)
+        fails = lambda wanted, *options: self.fails(wanted, *train, "--steps", 1, "--output", self.folder / "none", *options)
+        fails("--layers 2 or more", "--tied")
+        fails("--repeats", "--repeats", 0)
+        fails("--layers", "--layers", "two")
+        fails("applied 2 times; wanted 1 to 1", "--layers", 0, "--repeats", 2)
+        fails("1025 layers; wanted 0 to 1024", "--layers", 1025)
+        self.fails("--model learned-graph only", *self.small, "--steps", 1, "--repeats", 2)
+        self.works(*self.small, "--steps", 1)
+        self.fails("this one is symbol", "eval", "--checkpoint", self.checkpoint, "--count", 4, "--repeats", 2)
 
     def losses(self, output):
         lines = map(json.loads, (output / "metrics.jsonl").read_text().splitlines())
