@@ -79,11 +79,13 @@ nlohmann::ordered_json run_record(const sudoku::TrainOptions& o, Device device) 
   return run;
 }
 
-nlohmann::ordered_json step_record(const sudoku::Trainer& trainer, double seconds,
+nlohmann::ordered_json step_record(const sudoku::Trainer& trainer, double seconds, int64_t bytes,
                                    const sudoku::TrainReport& r) {
   const auto boards = static_cast<double>(trainer.options().carry.boards);
   nlohmann::ordered_json line{{"step", trainer.steps()},
                               {"seconds", seconds},
+                              {"cpu_seconds", trainer.cpu_seconds},
+                              {"bytes", bytes},
                               {"loss", r.carry.loss},
                               {"solved", static_cast<double>(r.carry.solved) / boards},
                               {"gradient_norm", r.gradient_norm},

@@ -197,6 +197,8 @@ class Sudoku(Program):
             self.assertTrue(0 <= step["adjoint_unconverged"] <= 1)
             self.assertGreater(step["jacobian_penalty"], 0)
             self.assertEqual(len(radii["radii"]), 4)
+            self.assertTrue(0 < step["cpu_seconds"] <= radii["cpu_seconds"])
+            self.assertGreater(step["bytes"], 0)
             self.assertTrue(all(r > 0 for r in radii["radii"]))
             for r in validation["validation"]:
                 self.assertTrue(0 < r["evaluations"] <= r["iterations"])
