@@ -42,6 +42,7 @@ std::string equilibrium_arguments(const sudoku::EquilibriumOptions& e) {
   add("--jacobian-penalty", e.jacobian_penalty, e.jacobian_penalty != 0);
   add("--corrections", e.corrections, e.corrections != 0);
   add("--start-deviation", e.start_deviation, e.start_deviation != 0);
+  add("--path-deviation", e.path_deviation, e.path_deviation != 0);
   add("--spectral-clip", e.spectral_clip, e.spectral_clip != 0);
   add("--radius-limit", e.radius_limit, e.radius_limit != 0);
   return text;
