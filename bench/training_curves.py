@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Draws what runs of `sudoku train` wrote: boards right, spectral radius and residual against steps (or seconds), one line a run.
+"""Draws what runs of `sudoku train` wrote: boards right, spectral radius and residual against steps (or seconds), one line
+a run; or with --accuracy boards right alone, against steps and against the processor time of the steps.
 
   sudoku train --regime equilibrium --output A ...
   sudoku train --regime unroll --output B ...
   python3 bench/training_curves.py --output runs.svg A/metrics.jsonl=equilibrium B/metrics.jsonl=unrolled
 
-Boards right are those of the last number of iterations of each validation, with the averaged weights. Runs without fixed
-points have no radius and no residual.
+Runs of the same label, such as seeds, share a colour. Boards right are those of the last number of iterations of each
+validation, with the averaged weights. Runs without fixed points have no radius and no residual.
 """
 import argparse
 import json
@@ -16,8 +17,10 @@ import sys
 
 from curves import COLOURS, quote
 
-PANELS = [("boards right, %", "set yrange [0:102]"), ("spectral radius", "set yrange [0:*]"),
+RIGHT = ("boards right, %", "set yrange [0:102]")
+PANELS = [RIGHT, ("spectral radius", "set yrange [0:*]"),
           ("relative residual", "set logscale y 10; set yrange [1e-5:2]; set format y '10^{%T}'")]
+LABELS = {"step": "step", "seconds": "seconds", "cpu_seconds": "seconds of processor time"}
 
 
 def series(file, x):
@@ -38,29 +41,35 @@ def series(file, x):
     return right, radius, residual
 
 
-def script(runs, output, title, x):
-    """The gnuplot program that draws runs, a list of (label, series), into the SVG file."""
+def script(runs, output, title, panels):
+    """The gnuplot program that draws runs, a list of (label, the points of each panel), into the SVG file. Panels are
+    (x, name, setting); those of the same x share its range, and the last of them says what it is."""
     lines = [
-        "set terminal svg size 760,760 font 'sans-serif,13' background rgb 'white'",
+        f"set terminal svg size 760,{10 + 250 * len(panels)} font 'sans-serif,13' background rgb 'white'",
         f"set output '{quote(output)}'",
-        f"set multiplot layout 3,1 title '{quote(title)}'",
+        f"set multiplot layout {len(panels)},1 title '{quote(title)}'",
         "set grid lc rgb '#dddddd'",
         "set lmargin 10",
         "set rmargin 30",  # the key, in the first panel
-        f"set xrange [0:{max(a for _, points in runs for panel in points for a, _ in panel)}]",
         "set key outside right top Left reverse",
     ]
-    for panel, (name, setting) in enumerate(PANELS):
-        lines += [setting, f"set ylabel '{name}'", f"set xlabel '{x}'" if panel == 2 else "unset xlabel"]
-        plots = []
-        for k, (label, points) in enumerate(runs):
+    labels = list(dict.fromkeys(label for label, _ in runs))
+    last = {x: panel for panel, (x, _, _) in enumerate(panels)}
+    for panel, (x, name, setting) in enumerate(panels):
+        most = max(a for _, points in runs for k, (other, _, _) in enumerate(panels) if other == x for a, _ in points[k])
+        lines += [setting, f"set xrange [0:{most}]", f"set ylabel '{name}'",
+                  f"set xlabel '{LABELS[x]}'" if panel == last[x] else "unset xlabel"]
+        plots, named = [], set()
+        for run, (label, points) in enumerate(runs):
             if not points[panel]:
                 continue
-            data = f"$panel{panel}run{k}"
+            data = f"$panel{panel}run{run}"
             lines += [f"{data} << END", *(f"{a} {b}" for a, b in points[panel]), "END"]
-            dash = k // len(COLOURS) + 1
-            plots.append(f"{data} using 1:2 with lines lw 1.5 dt {dash} lc rgb '{COLOURS[k % len(COLOURS)]}' "
-                         f"title '{quote(label)}'")
+            k = labels.index(label)
+            key = "notitle" if label in named else f"title '{quote(label)}'"
+            plots.append(f"{data} using 1:2 with lines lw 1.5 dt {k // len(COLOURS) + 1} "
+                         f"lc rgb '{COLOURS[k % len(COLOURS)]}' {key}")
+            named.add(label)
         lines += ["plot " + ", ".join(plots) if plots else "set multiplot next", "unset key"]
     return "\n".join([*lines, "unset multiplot", ""])
 
@@ -70,11 +79,18 @@ def main():
     parser.add_argument("runs", nargs="+", metavar="FILE=LABEL", help="metrics.jsonl of runs, each with its label")
     parser.add_argument("--output", required=True, help="SVG file to write")
     parser.add_argument("--title", default="")
-    parser.add_argument("--against", choices=["step", "seconds"], default="step")
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument("--against", choices=list(LABELS), default="step")
+    chosen.add_argument("--accuracy", action="store_true")
     options = parser.parse_args()
     named = [run.rpartition("=") if "=" in run else (run, "", run) for run in options.runs]
-    runs = [(label, series(file, options.against)) for file, _, label in named]
-    drawn = subprocess.run(["gnuplot"], input=script(runs, options.output, options.title, options.against), text=True)
+    if options.accuracy:
+        panels = [(x, *RIGHT) for x in ("step", "cpu_seconds")]
+        runs = [(label, [series(file, x)[0] for x, _, _ in panels]) for file, _, label in named]
+    else:
+        panels = [(options.against, *panel) for panel in PANELS]
+        runs = [(label, series(file, options.against)) for file, _, label in named]
+    drawn = subprocess.run(["gnuplot"], input=script(runs, options.output, options.title, panels), text=True)
     sys.exit(drawn.returncode)
 
 

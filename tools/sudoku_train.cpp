@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <ctime>
 #include <filesystem>
 #include <iterator>
 #include <nlohmann/json.hpp>
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "engine/error.h"
+#include "engine/memory.h"
 #include "kernels/gemm/bf16.h"
 #include "models/sudoku/evaluate.h"
 #include "models/sudoku/generator.h"
@@ -88,9 +90,16 @@ class Run {
     while (progress() < 1 && !interrupted() && !at_stop()) {
       using sudoku::MeasureDraws;
       const bool logged = (trainer_.steps() + 1) % 10 == 0;
+      const Device device = trainer_.net().device();
+      reset_peak_memory(device);
+      const int64_t held = memory_stats(device).live;
+      const std::clock_t begun = std::clock();
       const sudoku::TrainReport report =
           trainer_.step(progress(), logged ? MeasureDraws::yes : MeasureDraws::no);
-      if (logged) metrics_.write(step_record(trainer_, elapsed(), report));
+      trainer_.cpu_seconds += static_cast<double>(std::clock() - begun) / CLOCKS_PER_SEC;
+      if (logged) {
+        metrics_.write(step_record(trainer_, elapsed(), memory_stats(device).peak - held, report));
+      }
       console_.show([&] { return status(report, first); });
       if (time_to_save(saved)) {
         save();
@@ -111,6 +120,13 @@ class Run {
 
  private:
   double elapsed() const { return seconds_before_ + since(start_); }
+
+  // Of a checkpoint.
+  nlohmann::ordered_json moment() const {
+    return {{"step", trainer_.steps()},
+            {"seconds", trainer_.seconds},
+            {"cpu_seconds", trainer_.cpu_seconds}};
+  }
 
   // Of the whole run, earlier parts included.
   double progress() const {
@@ -156,7 +172,9 @@ class Run {
     std::vector<double> radii;
     for (const sudoku::Stability& board : sudoku::stability(trainer_.net(), boards, *e))
       radii.push_back(board.radius);
-    metrics_.write({{"step", trainer_.steps()}, {"seconds", trainer_.seconds}, {"radii", radii}});
+    nlohmann::ordered_json line = moment();
+    line["radii"] = radii;
+    metrics_.write(line);
     radii_logged_ = trainer_.steps();
   }
 
@@ -194,9 +212,8 @@ class Run {
     if (report.puzzles < std::ssize(validation_)) return;
     report_ = report;
     validated_ = trainer_.steps();
-    nlohmann::ordered_json line{{"step", trainer_.steps()},
-                                {"seconds", trainer_.seconds},
-                                {"validation", to_json(*report_)}};
+    nlohmann::ordered_json line = moment();
+    line["validation"] = to_json(*report_);
     if (const auto quality = graph_quality_of(trainer_.net(), validation_))
       line["graph"] = to_json(*quality);
     metrics_.write(line);

@@ -46,9 +46,10 @@ class EquilibriumArguments {
   std::vector<std::pair<CLI::Option*, std::function<void(sudoku::EquilibriumOptions&)>>> options_;
 };
 
-// What metrics.jsonl says of a run as a whole, and of a step.
+// What metrics.jsonl says of a run as a whole, and of a step: `bytes` is the most that it held at
+// once beyond what was held before it.
 nlohmann::ordered_json run_record(const sudoku::TrainOptions& options, Device device);
-nlohmann::ordered_json step_record(const sudoku::Trainer& trainer, double seconds,
+nlohmann::ordered_json step_record(const sudoku::Trainer& trainer, double seconds, int64_t bytes,
                                    const sudoku::TrainReport& report);
 // The options as they were given.
 std::string as_given(const std::vector<const CLI::Option*>& options);

@@ -69,6 +69,12 @@ void EquilibriumArguments::add_to(CLI::App& app) {
                      "equilibrium: of noise on the starts of every other board")
           ->capture_default_str(),
       &EquilibriumOptions::start_deviation);
+  add(app.add_option(
+             "--path-deviation", o.path_deviation,
+             "equilibrium: of noise on the states of every other board before each of the first\n"
+             "quarter of --iterations, which are plain ones; then the solver begins")
+          ->capture_default_str(),
+      &EquilibriumOptions::path_deviation);
   add(app.add_option("--spectral-clip", o.spectral_clip,
                      "equilibrium: largest spectral norm of a matrix between hidden layers; 0: any")
           ->capture_default_str(),

@@ -45,6 +45,7 @@ std::string equilibrium_arguments(const sudoku::EquilibriumOptions& e) {
   add("--jacobian-penalty", e.jacobian_penalty, e.jacobian_penalty != 0);
   add("--corrections", e.corrections, e.corrections != 0);
   add("--start-deviation", e.start_deviation, e.start_deviation != 0);
+  add("--path-deviation", e.path_deviation, e.path_deviation != 0);
   add("--spectral-clip", e.spectral_clip, e.spectral_clip != 0);
   add("--radius-limit", e.radius_limit, e.radius_limit != 0);
   return text;
@@ -82,11 +83,13 @@ nlohmann::ordered_json run_record(const sudoku::TrainOptions& o, Device device) 
   return run;
 }
 
-nlohmann::ordered_json step_record(const sudoku::Trainer& trainer, double seconds,
+nlohmann::ordered_json step_record(const sudoku::Trainer& trainer, double seconds, int64_t bytes,
                                    const sudoku::TrainReport& r) {
   const auto boards = static_cast<double>(trainer.options().carry.boards);
   nlohmann::ordered_json line{{"step", trainer.steps()},
                               {"seconds", seconds},
+                              {"cpu_seconds", trainer.cpu_seconds},
+                              {"bytes", bytes},
                               {"loss", r.carry.loss},
                               {"solved", static_cast<double>(r.carry.solved) / boards},
                               {"gradient_norm", r.gradient_norm},

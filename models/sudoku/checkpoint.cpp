@@ -94,6 +94,7 @@ void Trainer::save(const Path& checkpoint) const {
   if (pool_.state().states.defined()) all.emplace("pool.states", pool_.state().states);
   Json train = to_json(options_);
   train["seconds"] = seconds;
+  train["cpu_seconds"] = cpu_seconds;
   train["earlier"] = earlier;
   train["command"] = command;
   if (guard_) {
@@ -128,6 +129,7 @@ Trainer Trainer::load(const Path& checkpoint, Device device, const Change& chang
                        "a warm-up from step {} on after {} steps", trainer.options_.warm_from,
                        trainer.steps());
     train.at("seconds").get_to(trainer.seconds);
+    trainer.cpu_seconds = train.value("cpu_seconds", 0.0);
     trainer.earlier = train.value("earlier", "");
     trainer.command = train.value("command", "");
     // A guard that the run did not have before begins here.

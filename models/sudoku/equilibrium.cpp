@@ -72,14 +72,24 @@ Tensor jacobian_penalty(const Network& net, const Tensor& z, const Tensor& puzzl
 }
 
 // With noise on every other board: a network that sees both kinds of start learns to forget it.
-Tensor noisy_start(const Tensor& start, double deviation, Philox& random) {
-  if (deviation == 0) return start;
+Tensor noisy(const Tensor& states, double deviation, Philox& random) {
+  if (deviation == 0) return states;
   std::vector<float> chosen;
-  for (int64_t b = 0; b < start.dim(0); ++b)
-    chosen.insert(chosen.end(), static_cast<size_t>(start.dim(1)), static_cast<float>(b % 2));
-  const Tensor mask = Tensor::from(chosen, {start.dim(0), start.dim(1), 1}).to(start.device());
-  const Tensor noise = ops::normal(start.shape(), random, 0.0, deviation, start.options());
-  return ops::add(start.detach(), ops::mul(noise, mask));
+  for (int64_t b = 0; b < states.dim(0); ++b)
+    chosen.insert(chosen.end(), static_cast<size_t>(states.dim(1)), static_cast<float>(b % 2));
+  const Tensor mask = Tensor::from(chosen, {states.dim(0), states.dim(1), 1}).to(states.device());
+  const Tensor noise = ops::normal(states.shape(), random, 0.0, deviation, states.options());
+  return ops::add(states.detach(), ops::mul(noise, mask));
+}
+
+// Where the solver begins: after the refinements under noise.
+Tensor disturbed_start(const Network& net, const Tensor& start, const Tensor& puzzles,
+                       const EquilibriumOptions& options, Philox& random) {
+  const NoGrad no_grad;
+  Tensor z = noisy(start, options.start_deviation, random);
+  for (int k = 0; k < noisy_iterations(options); ++k)
+    z = net.refine(noisy(z, options.path_deviation, random), puzzles);
+  return z;
 }
 
 }  // namespace
@@ -126,17 +136,27 @@ const char* name(AdjointSolverKind solver) {
   return "";
 }
 
+int noisy_iterations(const EquilibriumOptions& o) {
+  return o.path_deviation == 0 ? 0 : o.iterations / 4;
+}
+
 void check_options(const EquilibriumOptions& o) {
   implicit::check_options(fixed_point_options(o));
   check<OptionError>(std::isfinite(o.jacobian_penalty),
                      "equilibrium: a Jacobian penalty of {}; wanted a finite number",
                      o.jacobian_penalty);
+  const int undisturbed = o.iterations - noisy_iterations(o);
   check<OptionError>(
-      o.corrections >= 0 && o.corrections < o.iterations,
+      o.corrections >= 0 && o.corrections < undisturbed,
       "equilibrium: {} corrections within {} iterations; wanted 0 or more, and fewer "
       "than iterations",
-      o.corrections, o.iterations);
+      o.corrections, undisturbed);
+  check<OptionError>(o.path_deviation == 0 || noisy_iterations(o) > 0,
+                     "equilibrium: noise on the path with {} iterations; wanted 4 or more, as a "
+                     "quarter of them is under noise",
+                     o.iterations);
   for (const auto& [what, value] : {std::pair{"noise on starts", o.start_deviation},
+                                    {"noise on the path", o.path_deviation},
                                     {"spectral clip", o.spectral_clip},
                                     {"limit of the radius", o.radius_limit}})
     check<OptionError>(value >= 0 && std::isfinite(value),
@@ -165,11 +185,13 @@ FixedPointLesson learn_fixed_points(const Network& net, const Lesson& lesson,
       Tensor::from(digits, {lesson.h.dim(0), std::ssize(digits) / lesson.h.dim(0)})
           .to(net.device());
   implicit::FixedPointOptions solve = fixed_point_options(options);
-  const int stretch = options.iterations / (options.corrections + 1);
-  Tensor start = noisy_start(lesson.h, options.start_deviation, random);
+  const int under_noise = noisy_iterations(options);
+  solve.forward.max_iterations -= under_noise;
+  const int stretch = solve.forward.max_iterations / (options.corrections + 1);
+  Tensor start = disturbed_start(net, lesson.h, x, options, random);
   Tensor corrections;
   FixedPointLesson fixed;
-  fixed.evaluations_before.resize(static_cast<size_t>(lesson.h.dim(0)));
+  fixed.evaluations_before.resize(static_cast<size_t>(lesson.h.dim(0)), under_noise);
   for (int k = 0; k < options.corrections; ++k) {
     implicit::FixedPointOptions part = solve;
     part.forward.max_iterations = stretch;

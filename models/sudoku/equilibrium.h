@@ -32,10 +32,13 @@ struct EquilibriumOptions {
   double jacobian_penalty = 0;  // weight of |J|_F^2 / n in the loss; less than 0 rewards it
   int corrections = 0;          // losses on the way to the fixed point, as far apart as can be
   double start_deviation = 0;   // of normal noise on the starts of every other board
+  double path_deviation = 0;    // of such noise before each of the first refinements
   double spectral_clip = 0;     // largest spectral norm of the hidden matrices; 0: any
   double radius_limit = 0;      // the guard holds the radius of J below it; 0: no guard (guard.h)
 };
 
+// Refinements under noise: a quarter of `iterations`, or none.
+int noisy_iterations(const EquilibriumOptions& options);
 // Throws OptionError.
 void check_options(const EquilibriumOptions& options);
 implicit::FixedPointOptions fixed_point_options(const EquilibriumOptions& options);
@@ -49,11 +52,17 @@ struct FixedPointLesson {
   Learned learned;
   std::shared_ptr<const implicit::Report> report;  // of the adjoint after the backward only
   double penalty = 0;                              // |J|_F^2 / n, without its weight
-  // [boards] evaluations of f before the report's begin: those up to the last correction.
+  // [boards] evaluations of f before the report's begin: those under noise, and up to the last
+  // correction.
   std::vector<int> evaluations_before;
 };
 // Seeks the fixed points from lesson.h; lesson.steps are not looked at. `random` is for noise on
-// the starts and for the penalty's probes.
+// the starts and on the path, and for the penalty's probes.
+//
+// Path noise (Huang, Geng, Kolter: "Equilibrium reasoners", 2026): before each of the first
+// noisy_iterations() evaluations, which are then plain ones and come out of `iterations`, noise is
+// added to the states of every other board. The solver begins after them, so that its history and
+// its residuals are of f alone, and what it finds is a fixed point in spite of the noise.
 //
 // A correction is a loss at an iterate on the way ("fixed point correction", Bai and others: "Deep
 // equilibrium optical flow estimation", CVPR 2022), with a phantom gradient, whatever the adjoint:

@@ -78,6 +78,7 @@ EquilibriumOptions equilibrium_options(const Json& json) {
   o.adjoint_tolerance = json.value("adjoint_tolerance", o.adjoint_tolerance);
   o.corrections = json.value("corrections", o.corrections);
   o.start_deviation = json.value("start_deviation", o.start_deviation);
+  o.path_deviation = json.value("path_deviation", o.path_deviation);
   o.spectral_clip = json.value("spectral_clip", o.spectral_clip);
   o.radius_limit = json.value("radius_limit", o.radius_limit);
   return o;
@@ -118,6 +119,7 @@ Json to_json(const EquilibriumOptions& o) {
           {"jacobian_penalty", o.jacobian_penalty},
           {"corrections", o.corrections},
           {"start_deviation", o.start_deviation},
+          {"path_deviation", o.path_deviation},
           {"spectral_clip", o.spectral_clip},
           {"radius_limit", o.radius_limit}};
 }

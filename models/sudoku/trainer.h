@@ -77,9 +77,9 @@ class Trainer {
   void save(const std::filesystem::path& checkpoint) const;
   static Trainer load(const std::filesystem::path& checkpoint, Device device = Device::cpu,
                       const Change& change = {});
-  // For the caller to keep: the time the run took so far, the commands of its earlier parts and
-  // that of the present one.
-  double seconds = 0;
+  // For the caller to keep: the time the run took so far, the processor time of its steps alone,
+  // the commands of its earlier parts and that of the present one.
+  double seconds = 0, cpu_seconds = 0;
   std::string earlier, command;
 
   // Takes the weights of another run, whose checkpoint or network this is, before the first step;

@@ -45,6 +45,7 @@ TEST_F(EquilibriumFile, ResumedRunMakesTheSameStepsBitForBit) {
                                  .jacobian_penalty = 0.5,
                                  .corrections = 2,
                                  .start_deviation = 0.1,
+                                 .path_deviation = 0.2,
                                  .spectral_clip = 0.7,
                                  .radius_limit = 0.1};
   for (const EquilibriumOptions& wanted : {given, EquilibriumOptions{}}) {
@@ -64,6 +65,7 @@ TEST_F(EquilibriumFile, ResumedRunMakesTheSameStepsBitForBit) {
     EXPECT_EQ(got->adjoint_tolerance, wanted.adjoint_tolerance);
     EXPECT_EQ(got->corrections, wanted.corrections);
     EXPECT_EQ(got->start_deviation, wanted.start_deviation);
+    EXPECT_EQ(got->path_deviation, wanted.path_deviation);
     EXPECT_EQ(got->spectral_clip, wanted.spectral_clip);
     EXPECT_EQ(got->radius_limit, wanted.radius_limit);
     for (int k = 3; k < 12; ++k) {  // past the guard's second look
@@ -164,6 +166,17 @@ TEST(Equilibrium, RefusesOptionsThatContradictThemselves) {
            [](CarryOptions& o) { o.equilibrium->corrections = -1; },
            [](CarryOptions& o) { o.equilibrium->corrections = o.equilibrium->iterations; },
            [](CarryOptions& o) { o.equilibrium->start_deviation = -1; },
+           [](CarryOptions& o) { o.equilibrium->path_deviation = -1; },
+           [](CarryOptions& o) { o.equilibrium->path_deviation = std::nan(""); },
+           [](CarryOptions& o) {  // none of three would be under noise
+             o.equilibrium->path_deviation = 0.1;
+             o.equilibrium->iterations = 3;
+           },
+           [](CarryOptions& o) {  // of eight, six are left
+             o.equilibrium->path_deviation = 0.1;
+             o.equilibrium->iterations = 8;
+             o.equilibrium->corrections = 6;
+           },
            [](CarryOptions& o) { o.equilibrium->spectral_clip = -1; },
            [](CarryOptions& o) { o.equilibrium->radius_limit = std::nan(""); },
            [](CarryOptions& o) {

@@ -155,7 +155,8 @@ TEST(Equilibrium, StepsAreTheSameBitsForAnyNumberOfThreads) {
   std::vector<float> wanted;
   for (const int threads : {1, 2, 3}) {
     kernels::set_num_threads(threads);
-    Trainer trainer(options4(Model::refine, {.jacobian_penalty = 1}));
+    Trainer trainer(options4(
+        Model::refine, {.jacobian_penalty = 1, .start_deviation = 0.1, .path_deviation = 0.1}));
     trainer.step(0);
     const std::vector<float> got = values(trainer.optimiser().parameters());
     if (threads == 1) wanted = got;
@@ -259,6 +260,59 @@ TEST(Equilibrium, NoiseIsOnTheStartsOfEveryOtherBoard) {
                                  b.begin() + static_cast<int64_t>(k * board));
     EXPECT_EQ(same, k % 2 == 0) << k;
   }
+}
+
+// Of each board, the largest difference of its states in two lessons.
+std::vector<float> apart(const FixedPointLesson& a, const FixedPointLesson& b) {
+  const auto one = a.learned.h.to_vector<float>(), other = b.learned.h.to_vector<float>();
+  const auto boards = static_cast<size_t>(a.learned.h.dim(0));
+  std::vector<float> most(boards);
+  for (size_t k = 0; k < one.size(); ++k) {
+    float& board = most[k / (one.size() / boards)];
+    board = std::max(board, std::abs(one[k] - other[k]));
+  }
+  return most;
+}
+
+// The untrained networks contract: states with a residual r are r / (1 - radius) from the fixed
+// point.
+TEST(Equilibrium, NoiseOnThePathIsForgottenAtTheFixedPoint) {
+  constexpr double kTolerance = 1e-5;
+  for (const Model model : {Model::symbol, Model::refine}) {
+    const Trainer trainer(options4(model));
+    std::vector<Board> givens;
+    for (const auto& made : generate(trainer.options().carry.puzzles, 0, 4))
+      givens.push_back(made.givens);
+    const std::vector<Stability> there =
+        stability(trainer.net(), givens, {.tolerance = kTolerance, .iterations = 400});
+    for (const SolverKind solver :
+         {SolverKind::anderson, SolverKind::broyden, SolverKind::damped}) {
+      EquilibriumOptions options{.solver = solver, .tolerance = kTolerance, .iterations = 400};
+      const FixedPointLesson without = lesson_of(trainer, options, 4);
+      options.path_deviation = 0.5;
+      const FixedPointLesson with = lesson_of(trainer, options, 4);
+      EXPECT_EQ(with.evaluations_before, std::vector<int>(4, 100));
+      // Of the states of a board.
+      const double size = ops::sqrt(ops::sum(ops::square(without.learned.h))).item() / 2;
+      for (size_t b = 0; b < 4; ++b) {
+        EXPECT_TRUE(with.report->forward.samples[b].converged()) << name(solver);
+        EXPECT_LT(apart(with, without)[b], 2 * kTolerance * size / (1 - there[b].radius))
+            << name(model) << " " << name(solver) << b;
+      }
+    }
+  }
+}
+
+TEST(Equilibrium, NoiseIsOnThePathsOfEveryOtherBoard) {
+  const Trainer trainer(options4());
+  EquilibriumOptions options{.solver = SolverKind::damped, .tolerance = 1e-9, .iterations = 8};
+  const FixedPointLesson without = lesson_of(trainer, options, 4);
+  options.path_deviation = 0.5;
+  const FixedPointLesson with = lesson_of(trainer, options, 4);
+  EXPECT_EQ(with.evaluations_before, std::vector<int>(4, 2));
+  EXPECT_EQ(with.report->forward.samples[0].iterations(), 6);
+  const std::vector<float> moved = apart(with, without);
+  for (size_t b = 0; b < 4; ++b) EXPECT_EQ(moved[b] == 0, b % 2 == 0) << b;
 }
 
 TEST(Equilibrium, TheAdjointHasASolverAndAToleranceOfItsOwn) {

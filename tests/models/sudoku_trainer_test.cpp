@@ -69,10 +69,12 @@ TEST_P(TrainerFileOfOptimiser, ResumedRunMakesTheSameStepsBitForBit) {
   Trainer whole(options);
   for (int k = 0; k < 7; ++k) whole.step(k / 12.0);
   whole.seconds = 1.5;
+  whole.cpu_seconds = 1.25;
   whole.save(path_);
   Trainer resumed = Trainer::load(path_);
   EXPECT_EQ(resumed.steps(), 7);
   EXPECT_EQ(resumed.seconds, 1.5);
+  EXPECT_EQ(resumed.cpu_seconds, 1.25);
   for (int k = 7; k < 12; ++k) {
     const TrainReport a = whole.step(k / 12.0), b = resumed.step(k / 12.0);
     EXPECT_EQ(a.carry.loss, b.carry.loss);

@@ -19,11 +19,11 @@ SMALL = ["--box", "2", "--channels", "8", "--boards", "6", "--validate", "2", "-
 
 
 def state(checkpoint):
-    """Tensors as bytes, and the metadata but for the seconds that the run took."""
+    """Tensors as bytes, and the metadata but for the time that the run took."""
     data = checkpoint.read_bytes()
     begin = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:begin])
-    header["__metadata__"]["train"] = json.loads(header["__metadata__"]["train"]) | {"seconds": None}
+    header["__metadata__"]["train"] = json.loads(header["__metadata__"]["train"]) | {"seconds": None, "cpu_seconds": None}
     return header, data[begin:]
 
 

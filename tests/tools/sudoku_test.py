@@ -197,6 +197,8 @@ class Sudoku(Program):
             self.assertTrue(0 <= step["adjoint_unconverged"] <= 1)
             self.assertGreater(step["jacobian_penalty"], 0)
             self.assertEqual(len(radii["radii"]), 4)
+            self.assertTrue(0 < step["cpu_seconds"] <= radii["cpu_seconds"])
+            self.assertGreater(step["bytes"], 0)
             self.assertTrue(all(r > 0 for r in radii["radii"]))
             for r in validation["validation"]:
                 self.assertTrue(0 < r["evaluations"] <= r["iterations"])
@@ -211,7 +213,7 @@ class Sudoku(Program):
         for option in (["--solver", "damped"], ["--adjoint", "exact"], ["--tolerance", 0.1], ["--iterations", 3],
                        ["--adjoint-iterations", 3], ["--jacobian-penalty", 1], ["--adjoint-solver", "gmres"],
                        ["--adjoint-tolerance", 0.1], ["--corrections", 1], ["--start-deviation", 1],
-                       ["--spectral-clip", 1], ["--radius-limit", 1]):
+                       ["--path-deviation", 1], ["--spectral-clip", 1], ["--radius-limit", 1]):
             self.fails(f"{option[0]}: wanted with --regime equilibrium only", *self.small, "--steps", 3, *option)
         equilibrium = [*self.small, "--steps", 3, "--regime", "equilibrium"]
         self.fails("--window 4: wanted with --regime carry and unroll only", *equilibrium, "--window", 4)
@@ -222,6 +224,7 @@ class Sudoku(Program):
         self.fails("Jacobian penalty of nan", *equilibrium, "--jacobian-penalty", "nan")
         self.fails("Jacobian penalty of -1 and a limit", *equilibrium, "--jacobian-penalty", -1, "--radius-limit", 0.9)
         self.fails("30 corrections", *equilibrium, "--corrections", 30)
+        self.fails("noise on the path with 3 iterations", *equilibrium, "--path-deviation", 0.1, "--iterations", 3)
         self.fails("spectral clip of -1", *equilibrium, "--spectral-clip", -1)
         self.fails("'lu'; wanted", *equilibrium, "--adjoint-solver", "lu")
         self.fails("'newton'; wanted", *equilibrium, "--solver", "newton")
@@ -235,7 +238,8 @@ class Sudoku(Program):
         self.assertEqual(lines()[-1]["step"], 20)
         before = len(lines())
         self.works(*train, "--resume", "--save-steps", 5, "--jacobian-penalty", 0.5, "--adjoint", "phantom", "--spectral-clip",
-                   2, "--radius-limit", 0.01, "--corrections", 1, "--start-deviation", 0.1, "--learning-rate", 0.001)
+                   2, "--radius-limit", 0.01, "--corrections", 1, "--start-deviation", 0.1, "--path-deviation", 0.2,
+                   "--learning-rate", 0.001)
         run, *after = lines()[before:]
         self.assertEqual((run["run"]["adjoint"], run["run"]["adjoint_iterations"], run["run"]["jacobian_penalty"],
                           run["run"]["learning_rate"]), ("phantom", 5, 0.5, 0.001))
@@ -246,8 +250,8 @@ class Sudoku(Program):
         self.assertEqual([line["step"] for line in after if "radii" in line], [25, 30, 35, 40])
         self.assertRegex(self.made(self.run_folder),
                          "^sudoku train --model symbol .* --steps 40 --until 20 \\(to step 20\\); sudoku train --resume --adjoint phantom "
-                         "--jacobian-penalty 0.5 --corrections 1 --start-deviation 0.1 --spectral-clip 2 --radius-limit 0.01 "
-                         "--learning-rate 0.001 --steps 40$")
+                         "--jacobian-penalty 0.5 --corrections 1 --start-deviation 0.1 --path-deviation 0.2 --spectral-clip 2 "
+                         "--radius-limit 0.01 --learning-rate 0.001 --steps 40$")
         self.fails("iterations", *train, "--resume", "--iterations", 1)  # no room for the correction
         again = ["train", "--resume", "--output", self.run_folder, "--validate", 0, "--steps", 40]
         for adjoint, given, wanted in (("exact", [], 30), ("neumann", [], 5), ("exact", ["--adjoint-iterations", 12], 12),

@@ -43,6 +43,17 @@ class TrainingCurves(unittest.TestCase):
             self.assertEqual(drawn.count("unrolled") + 2, drawn.count("solved"))  # one key, and one panel against three
         self.assertEqual(self.draw(f"{unrolled}=alone").returncode, 0)
 
+    def test_draws_boards_right_against_steps_and_processor_time(self):
+        lines = [{"step": n, "cpu_seconds": n / 9, "validation": [{"accuracy": n / 100}]} for n in (50, 100)]
+        seeds = [self.write(f"{seed}.jsonl", lines) for seed in "abc"]
+        done = self.draw("--accuracy", f"{seeds[0]}=one", f"{seeds[1]}=one", f"{seeds[2]}=other")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        drawn = self.output.read_text()
+        self.assertIn("seconds of processor time", drawn)
+        self.assertNotIn("spectral radius", drawn)
+        self.assertEqual(drawn.count(">one<"), drawn.count(">other<"))  # two seeds as named as one run is
+        self.assertEqual(self.draw("--accuracy", "--against", "step", f"{seeds[0]}=one").returncode, 2)
+
     def test_says_which_file_is_wrong(self):
         for text in "", "[]", "{}", '{"step": 1, "validation": []}', "x":
             file = self.folder / "bad.jsonl"
