@@ -36,8 +36,8 @@ def table(times, ours):
     print(f'\n{"":{width}}{"forward ms":>12}{"ratio":>8}{"forward + backward ms":>24}{"ratio":>8}')
     for form in dict.fromkeys(form for form, _ in times):
         row = f'{form:{width}}'
-        for kind, digits in zip(kinds, (12, 24)):
-            row += f'{1e3 * medians[form, kind]:{digits}.3f}{medians[form, kind] / medians[rival(form), kind]:8.1f}'
+        for kind, column in zip(kinds, (12, 24)):
+            row += f'{1e3 * medians[form, kind]:{column}.3f}{medians[form, kind] / medians[rival(form), kind]:8.1f}'
         print(row)
     groups = {'best eager form': lambda f: '/' not in f and ':' not in f,
               'best eager form, tiled by hand': lambda f: '/' in f,

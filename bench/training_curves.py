@@ -24,10 +24,12 @@ LABELS = {"step": "step", "seconds": "seconds", "cpu_seconds": "seconds of proce
 
 
 def series(file, x):
-    """The points of the three panels, [(x, y)] each. Where the file holds an option changed by --resume, x goes on."""
+    """The points of PANELS, [(x, y)] each. Where the file holds an option changed by --resume, x goes on."""
     right, radius, residual = [], [], []
     try:
         for line in map(json.loads, pathlib.Path(file).read_text().splitlines()):
+            if x not in line:  # written before steps had their processor time
+                continue
             if "validation" in line:
                 right.append((line[x], 100 * line["validation"][-1]["accuracy"]))
             if line.get("radii") and None not in line["radii"]:  # null: not finite
@@ -80,8 +82,9 @@ def main():
     parser.add_argument("--output", required=True, help="SVG file to write")
     parser.add_argument("--title", default="")
     chosen = parser.add_mutually_exclusive_group()
-    chosen.add_argument("--against", choices=list(LABELS), default="step")
-    chosen.add_argument("--accuracy", action="store_true")
+    chosen.add_argument("--against", choices=list(LABELS), default="step", help="what the three panels are drawn against")
+    chosen.add_argument("--accuracy", action="store_true",
+                        help="boards right alone, against steps and against processor time")
     options = parser.parse_args()
     named = [run.rpartition("=") if "=" in run else (run, "", run) for run in options.runs]
     if options.accuracy:

@@ -13,4 +13,10 @@ void assign_tensors(const NamedTensors& to, const NamedTensors& from) {
   for (auto [name, t] : to) t.assign(from.at(name));
 }
 
+void assign_all_tensors(const NamedTensors& to, const NamedTensors& from) {
+  for (const auto& [name, t] : from)
+    check<FormatError>(to.contains(name), "load: a tensor {}; wanted none of this name", name);
+  assign_tensors(to, from);
+}
+
 }  // namespace stillpoint

@@ -99,6 +99,8 @@ void to_device(Module& module, Device device) {
 // another device and hold more. Throws FormatError on a name that is missing, ShapeError or
 // TypeError on one that does not fit; then the module has not changed.
 void assign_tensors(const NamedTensors& to, const NamedTensors& from);
+// The same, and `from` must have no others.
+void assign_all_tensors(const NamedTensors& to, const NamedTensors& from);
 template <class Module>
 void load_tensors(Module& module, const NamedTensors& from) {
   assign_tensors(tensors(module), from);

@@ -42,7 +42,7 @@ void repeat_top_layer(sudoku::Network& net, int64_t times) {
   check<OptionError>(learner != nullptr,
                      "--repeats: wanted for a network that learns its graph; this one is {}",
                      sudoku::name(net.options.model));
-  learner->transformer.options.top_repeats = times;
+  learner->options.learned.repeats = learner->transformer.options.top_repeats = times;
 }
 
 std::vector<sudoku::Puzzle> read_or_make(const EvalOptions& o, sudoku::Geometry geometry) {

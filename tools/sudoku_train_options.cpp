@@ -238,7 +238,8 @@ std::function<int()> add_train(CLI::App& app) {
       app.add_option(
              "--spread-penalty", learned.spread_penalty,
              "learned-graph: weight of the variance of a cell's scores, without which some\n"
-             "cells are never drawn any more; smaller where boards are larger")
+             "cells are never drawn any more. The default is for 4x4; docs/learned-graph.md has\n"
+             "that of 9x9")
           ->check(CLI::NonNegativeNumber)
           ->capture_default_str(),
       add_number(app, "--boards", o.train.carry.boards,

@@ -12,6 +12,8 @@
 namespace stillpoint {
 namespace {
 
+constexpr int64_t kMostDraws = int64_t{1} << 20;
+
 Tensor workspace_for(const Tensor& scores, const kernels::KSubsetShape& shape) {
   int64_t size = scores.dtype() == DType::f64 ? kernels::reference::k_subset_workspace(shape)
                                               : kernels::cpu::k_subset_workspace(shape);
@@ -64,7 +66,8 @@ Sample<KSubset> sample(const Tensor& scores, KSubset law, Philox& random,
   check<ShapeError>(scores.rank() == 3,
                     "sample: scores have shape {}, wanted [batch, queries, keys]", scores.shape());
   check_sample_options(scores, scores.dim(0), scores.dim(2), law.count, options);
-  check<OptionError>(law.draws >= 1, "sample: {} draws; wanted 1 or more", law.draws);
+  check<OptionError>(law.draws >= 1 && law.draws <= kMostDraws, "sample: {} draws; wanted 1 to {}",
+                     law.draws, kMostDraws);
   const Tensor cooled =
       options.temperature == 1 ? scores : ops::affine(scores, 1 / options.temperature);
   kernels::KSubsetShape shape{.batch = scores.dim(0),

@@ -118,7 +118,10 @@ __device__ void draw_row(const KSubsetArgs<float>& args, int64_t number, const S
   }
   for (int64_t draw = 0; draw < args.shape.draws; ++draw) {
     const int64_t result = args.shape.result(number, draw);
-    row.finite ? draw_set(args, row, s, result) : k_subset_not_finite(args, result);
+    if (row.finite)
+      draw_set(args, row, s, result);
+    else
+      k_subset_not_finite(args, result);
   }
 }
 

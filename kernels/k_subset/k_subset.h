@@ -54,7 +54,7 @@ struct KSubsetShape {
   int64_t batch, queries, keys;
   int64_t count;  // 1 or more
   uint64_t seed, stream, first_block;
-  int64_t draws = 1;
+  int64_t draws = 1;  // 1 or more
 
   STILLPOINT_HD int64_t rows() const { return batch * queries; }
   // Of results: draw `of` a query's row.

@@ -132,7 +132,10 @@ void draw_rows(const KSubsetArgs<float>& args, int64_t first, int64_t last, floa
     }
     for (int64_t draw = 0; draw < args.shape.draws; ++draw) {
       const int64_t result = args.shape.result(number, draw);
-      row.finite ? draw_set(args, row, s, result) : k_subset_not_finite(args, result);
+      if (row.finite)
+        draw_set(args, row, s, result);
+      else
+        k_subset_not_finite(args, result);
     }
   }
 }

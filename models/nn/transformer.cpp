@@ -20,6 +20,10 @@ int64_t applications(const TransformerOptions& o) {
   return o.layers + o.top_repeats - 1;
 }
 
+int64_t blocks_of(const TransformerOptions& o) {
+  return o.tying == Tying::tied ? std::min<int64_t>(o.layers, 1) : o.layers;
+}
+
 }  // namespace
 
 TransformerBlock::TransformerBlock(int64_t channels, int64_t head_count, Philox& random)
@@ -47,12 +51,14 @@ Tensor TransformerBlock::operator()(const Tensor& x, const ops::AttentionOptions
 
 Transformer::Transformer(const TransformerOptions& o, Philox& random) : options(o) {
   (void)applications(o);
-  const int64_t count = o.tying == Tying::tied ? std::min<int64_t>(o.layers, 1) : o.layers;
-  for (int64_t b = 0; b < count; ++b) blocks.emplace_back(o.channels, o.heads, random);
+  for (int64_t b = 0; b < blocks_of(o); ++b) blocks.emplace_back(o.channels, o.heads, random);
 }
 
 Tensor Transformer::operator()(Tensor x, const ops::AttentionOptions& how) const {
   const int64_t times = applications(options);
+  check<OptionError>(std::ssize(blocks) == blocks_of(options),
+                     "Transformer: {} blocks for {} layers; wanted {}", blocks.size(),
+                     options.layers, blocks_of(options));
   for (int64_t t = 0; t < times; ++t) {
     const int64_t block = std::min<int64_t>(t, std::ssize(blocks) - 1);
     x = blocks[static_cast<size_t>(block)](x, how);

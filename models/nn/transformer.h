@@ -40,7 +40,7 @@ enum class Tying : uint8_t {
 struct TransformerOptions {
   int64_t channels = 0;
   int64_t heads = 1;
-  int64_t layers = 1;
+  int64_t layers = 0;
   Tying tying = Tying::none;
   // How often the top layer is applied, one time after the other. It may be changed after training,
   // to think longer.

@@ -120,7 +120,7 @@ Trainer Trainer::load(const Path& checkpoint, Device device, const Change& chang
     const bool other_puzzles = options.carry.puzzles != before;
     if (other_puzzles) std::ranges::fill(pool.fresh, 1);
     Trainer trainer(options, device, std::move(pool));
-    assign_tensors(trainer.net_->parameters(), without_prefix(file.tensors, kModel));
+    assign_all_tensors(trainer.net_->parameters(), without_prefix(file.tensors, kModel));
     trainer.optimiser_.load_state(file.tensors);
     if (other_puzzles) trainer.options_.warm_from = trainer.steps();
     check<FormatError>(trainer.steps() == 0 || trainer.pool_.state().states.defined(),
@@ -170,8 +170,8 @@ std::unique_ptr<Network> load_network(const Path& checkpoint, Device device) {
     Philox unused(0);
     auto net = make_network(net_options(file), unused);
     const NamedTensors average = without_prefix(file.tensors, kAverage);
-    assign_tensors(net->parameters(),
-                   average.empty() ? without_prefix(file.tensors, kModel) : average);
+    assign_all_tensors(net->parameters(),
+                       average.empty() ? without_prefix(file.tensors, kModel) : average);
     net->move_to(device);
     return net;
   });

@@ -71,7 +71,7 @@ Tensor jacobian_penalty(const Network& net, const Tensor& z, const Tensor& puzzl
   return implicit::jacobian_penalty(f, z, {puzzles}, random);
 }
 
-// With noise on every other board: a network that sees both kinds of start learns to forget it.
+// With noise on every other board: a network that sees both kinds of state learns to forget it.
 Tensor noisy(const Tensor& states, double deviation, Philox& random) {
   if (deviation == 0) return states;
   std::vector<float> chosen;
@@ -145,12 +145,11 @@ void check_options(const EquilibriumOptions& o) {
   check<OptionError>(std::isfinite(o.jacobian_penalty),
                      "equilibrium: a Jacobian penalty of {}; wanted a finite number",
                      o.jacobian_penalty);
-  const int undisturbed = o.iterations - noisy_iterations(o);
-  check<OptionError>(
-      o.corrections >= 0 && o.corrections < undisturbed,
-      "equilibrium: {} corrections within {} iterations; wanted 0 or more, and fewer "
-      "than iterations",
-      o.corrections, undisturbed);
+  const int noisy = noisy_iterations(o);
+  check<OptionError>(o.corrections >= 0 && o.corrections < o.iterations - noisy,
+                     "equilibrium: {} corrections within {} iterations, of which {} are under "
+                     "noise; wanted 0 or more, and fewer than the others",
+                     o.corrections, o.iterations, noisy);
   check<OptionError>(o.path_deviation == 0 || noisy_iterations(o) > 0,
                      "equilibrium: noise on the path with {} iterations; wanted 4 or more, as a "
                      "quarter of them is under noise",

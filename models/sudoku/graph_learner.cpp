@@ -13,6 +13,7 @@ namespace {
 
 // Attention is drawn from at a width of up to 128.
 constexpr int64_t kMostColumns = 128;
+constexpr int64_t kMostDraws = 4096;  // for a board
 // The score of a cell for itself: its exponential is 0 in float.
 constexpr double kNever = -1e4;
 
@@ -27,7 +28,8 @@ NetworkOptions checked(NetworkOptions o) {
   check<OptionError>(l.width >= 1 && l.width + cells <= kMostColumns,
                      "learned graph: tokens of width {} for {} cells; wanted at most {} together",
                      l.width, cells, kMostColumns);
-  check<OptionError>(l.draws >= 1, "learned graph: {} draws; wanted 1 or more", l.draws);
+  check<OptionError>(l.draws >= 1 && l.draws <= kMostDraws,
+                     "learned graph: {} draws; wanted 1 to {}", l.draws, kMostDraws);
   check<OptionError>(l.estimator == Estimator::straight_through ||
                          l.baseline != Baseline::others_of_board || l.draws >= 2,
                      "learned graph: a baseline of the other draws of a board, but {} draw; wanted "

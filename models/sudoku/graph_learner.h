@@ -86,7 +86,7 @@ struct GraphLearner final : Network {
   struct Drawn {
     Tensor indices, log_prob;  // [runs, cells, k], [runs, cells]
   };
-  // `draws` times for every board; `scores` are those of `a`.
+  // `draws` times for every board. k-subset: by `scores`, which have no cell draw itself.
   Drawn draw(const Attention& a, const Tensor& scores, int64_t draws, Philox& random) const;
   Tensor refined(const Tensor& h, const Tensor& puzzles, const ops::RefineOptions& options) const;
 };

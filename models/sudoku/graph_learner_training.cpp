@@ -72,7 +72,7 @@ Tensor entropy_bonus(const Tensor& scores, double weight) {
                      weight / static_cast<double>(rows));
 }
 
-// The mean over cells of the variance of their scores.
+// The mean over cells of the variance of their scores, their own included.
 Tensor spread(const Tensor& scores) {
   const Tensor mean =
       ops::affine(ops::sum(scores, -1, ops::KeepDim::yes), 1 / static_cast<double>(scores.dim(-1)));
@@ -86,7 +86,7 @@ GraphLearner::Drawn GraphLearner::draw(const Attention& a, const Tensor& scores,
                                        Philox& random) const {
   const LearnedGraphOptions& o = options.learned;
   if (o.law == Law::k_subset) {
-    const auto drawn = sample(ops::add(scores, self_score), KSubset{o.neighbours, draws}, random);
+    const auto drawn = sample(scores, KSubset{o.neighbours, draws}, random);
     return {drawn.indices, score(drawn)};
   }
   const Attention others = of_others(a);
@@ -140,13 +140,20 @@ Tensor GraphLearner::edge_slopes(const Tensor& h, const Tensor& puzzles,
 Tensor GraphLearner::encode_drawn(const Board& givens, int64_t graphs, Philox& random) const {
   const Attention a = attention({&givens, 1});
   const std::vector<Board> boards(static_cast<size_t>(graphs), givens);
-  return packed(values_of(boards), draw(a, scores(a), graphs, random).indices);
+  Tensor by;
+  if (options.learned.law == Law::k_subset) by = ops::add(scores(a), self_score);
+  return packed(values_of(boards), draw(a, by, graphs, random).indices);
 }
 
 Learned GraphLearner::learn(const Lesson& lesson, Philox& random) const {
   const LearnedGraphOptions& o = options.learned;
   const Attention a = attention(lesson.givens);
-  const Tensor by = scores(a);
+  const bool straight = o.estimator == Estimator::straight_through;
+  Tensor all_scores, by;  // `by`: of others
+  if (straight || o.law == Law::k_subset || o.spread_penalty > 0) {
+    all_scores = scores(a);
+    by = ops::add(all_scores, self_score);
+  }
   const Drawn drawn = draw(a, by, o.draws, random);
   const int64_t boards = a.q.dim(0), cells = a.q.dim(1);
   std::vector<int32_t> values;  // of the runs
@@ -162,7 +169,7 @@ Learned GraphLearner::learn(const Lesson& lesson, Philox& random) const {
   const bool late = alike(lesson.h);
   const int64_t last = lesson.steps - 1;
   Learned out;
-  if (o.estimator == Estimator::straight_through) {
+  if (straight) {
     // One refinement stands for all. In the first ones only givens have something to tell, in later
     // ones all cells have.
     const int64_t t =
@@ -170,7 +177,7 @@ Learned GraphLearner::learn(const Lesson& lesson, Philox& random) const {
     const Tensor before =
         t == 0 ? start : ops::reshape(ops::rows(states.detach(), t - 1, 1), start.shape());
     const Tensor slopes = edge_slopes(before, puzzles, lesson.digits, o.draws);
-    const Tensor of_runs = repeated(ops::add(by, self_score), o.draws);
+    const Tensor of_runs = repeated(by, o.draws);
     const Tensor graph =
         stochastic::straight_through(stochastic::draw_counts(drawn.indices, cells),
                                      stochastic::expected_counts(of_runs, o.neighbours));
@@ -185,7 +192,7 @@ Learned GraphLearner::learn(const Lesson& lesson, Philox& random) const {
         {.baseline = o.baseline, .draws = o.draws, .entropy = o.entropy, .discount = o.discount});
   }
   if (o.spread_penalty > 0)
-    out.loss = ops::add(out.loss, ops::affine(spread(by), o.spread_penalty));
+    out.loss = ops::add(out.loss, ops::affine(spread(all_scores), o.spread_penalty));
   out.mean = ops::mean(costs.detach()).item();
   out.h = ops::reshape(first_draws(ops::rows(states, last, 1).detach(), boards, o.draws),
                        lesson.h.shape());

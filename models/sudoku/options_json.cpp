@@ -54,10 +54,11 @@ LearnedGraphOptions learned_options(const io::Safetensors& file, const Json& jso
   o.credit =
       named(json.value("credit", Json("downstream")), "credit", {Credit::downstream, Credit::all});
   check_elements(file, "norm.weight", o.width, fmt::format("a width of {}", o.width));
-  const int64_t last = o.tying == nn::Tying::tied ? 0 : o.layers - 1;
-  if (o.layers > 0)
+  if (o.layers > 0) {
+    const int64_t last = o.tying == nn::Tying::tied ? 0 : o.layers - 1;
     check_elements(file, fmt::format("blocks.{}.out.bias", last), o.width,
                    fmt::format("{} layers", o.layers));
+  }
   return o;
 }
 

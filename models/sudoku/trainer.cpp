@@ -191,10 +191,12 @@ void Trainer::start_from(const std::filesystem::path& file) {
   try {
     check<FormatError>(net->options.model == net_->options.model, "a network {}; wanted {}",
                        name(net->options.model), name(net_->options.model));
-    const NamedTensors from = net->parameters(), to = net_->parameters();
-    check<FormatError>(from.size() == to.size(), "a network of {} tensors; wanted {}", from.size(),
-                       to.size());
-    assign_tensors(to, from);
+    const LearnedGraphOptions &from = net->options.learned, &to = net_->options.learned;
+    check<FormatError>(from.layers == to.layers && from.tying == to.tying,
+                       "a network of {}{} layers; wanted {}{}", from.layers,
+                       from.tying == nn::Tying::tied ? " tied" : "", to.layers,
+                       to.tying == nn::Tying::tied ? " tied" : "");
+    assign_all_tensors(net_->parameters(), net->parameters());
   } catch (const Error& error) {
     throw FormatError(fmt::format("{}: {}", file.string(), error.what()));
   }

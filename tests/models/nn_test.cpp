@@ -247,14 +247,17 @@ TEST(Transformer, RefusesWhatIsNotPossible) {
   };
   refused({.layers = -1});
   refused({.layers = 1025, .tying = nn::Tying::tied});
-  refused({.top_repeats = 0});
-  refused({.top_repeats = -1});
+  refused({.layers = 1, .top_repeats = 0});
+  refused({.layers = 1, .top_repeats = -1});
   refused({.layers = 2, .top_repeats = 1024});
   refused({.layers = 0, .top_repeats = 2});
-  EXPECT_THROW(nn::Transformer({.channels = 6, .heads = 4}, random), OptionError);
-  nn::Transformer net(small({}), random);
+  EXPECT_THROW(nn::Transformer({.channels = 6, .heads = 4, .layers = 1}, random), OptionError);
+  nn::Transformer net(small({.layers = 1}), random);
+  const Tensor x = random_tensor({3, 5, 6}, 1).to(DType::f32);
   net.options.top_repeats = 0;
-  EXPECT_THROW(net(random_tensor({3, 5, 6}, 1).to(DType::f32)), OptionError);
+  EXPECT_THROW(net(x), OptionError);
+  net.options = small({.layers = 2});  // of which it has one
+  EXPECT_THROW(net(x), OptionError);
 }
 
 }  // namespace

@@ -256,6 +256,9 @@ TEST_F(TrainerFile, RunsOfGraphLearnersResumeBitForBit) {
 TEST_F(TrainerFile, ForgedGraphLearnersAreRefused) {
   const Trainer trainer(learned_options4());
   for (const auto& [from, to] : {std::pair{"\"layers\":2", "\"layers\":2000000000"},
+                                 {"\"layers\":2", "\"layers\":-9223372036854775808"},
+                                 {"\"layers\":2", "\"layers\":1"},
+                                 {"\"draws\":2", "\"draws\":4611686018427387904"},
                                  {"\"width\":8", "\"width\":100"},
                                  {"\"law\":\"k-subset", "\"law\":\"k-superset"},
                                  {"\"neighbours\":4", "\"neighbours\":16"},
@@ -271,13 +274,17 @@ TEST_F(TrainerFile, ForgedGraphLearnersAreRefused) {
 }
 
 TEST_F(TrainerFile, FilesFromBeforeTyingAreRead) {
-  Trainer trainer(learned_options4());
+  TrainOptions options = learned_options4();
+  options.net.learned.spread_penalty = 0;
+  Trainer trainer(options);
   trainer.step(0);
   trainer.save(path_);
   forge("net", "\"tied\":false,\"repeats\":1,", "");  // as older files have it
   const auto net = load_network(path_);
   EXPECT_EQ(net->options.learned.tying, nn::Tying::none);
   EXPECT_EQ(net->options.learned.repeats, 1);
+  forge("net", ",\"spread_penalty\":0.0", "");
+  EXPECT_EQ(load_network(path_)->options.learned.spread_penalty, 0);
   Trainer resumed = Trainer::load(path_);
   EXPECT_EQ(resumed.step(0.5).carry.loss, trainer.step(0.5).carry.loss);
 }
@@ -286,11 +293,13 @@ TEST_F(TrainerFile, TiedLayersAreSaved) {
   TrainOptions options = learned_options4();
   options.net.learned.tying = nn::Tying::tied;
   options.net.learned.repeats = 3;
+  options.net.learned.spread_penalty = 0.25;
   Trainer(options).save(path_);
   const auto net = load_network(path_);
   EXPECT_EQ(net->options.learned.layers, 2);
   EXPECT_EQ(net->options.learned.tying, nn::Tying::tied);
   EXPECT_EQ(net->options.learned.repeats, 3);
+  EXPECT_EQ(net->options.learned.spread_penalty, 0.25);
   EXPECT_FALSE(net->parameters().contains("blocks.1.out.bias"));
   forge("net", "\"layers\":2", "\"layers\":2000000000");  // no tensor says how many
   EXPECT_THROW((void)load_network(path_), FormatError);

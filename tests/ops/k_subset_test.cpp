@@ -108,6 +108,11 @@ TEST(KSubset, NotFinite) {
     const auto drawn = draw_sets(c.inputs[0].to(DType::f32).to(device), 2);
     EXPECT_THAT(picks(drawn.indices), ElementsAre(-1, -1, -1, -1, 0, 2, 2, -1));
     EXPECT_NEAR(drawn.log_normaliser.to_vector<float>()[3], 3, 1e-6);
+    const auto twice = draw_sets(c.inputs[0].to(DType::f32).to(device), {2, 2});
+    EXPECT_THAT(picks(twice.indices),
+                ElementsAre(-1, -1, -1, -1, 0, 2, 2, -1, -1, -1, -1, -1, 0, 2, 2, -1));
+    for (const size_t row : {0, 1, 4, 5})
+      EXPECT_TRUE(std::isnan(twice.log_prob.to_vector<float>()[row]));
   }
 }
 
@@ -273,6 +278,7 @@ TEST(KSubset, RefusesWrongInputs) {
   EXPECT_THROW(draw_sets(Tensor::zeros({1, 2, 5}), 6), OptionError);
   EXPECT_THROW(draw_sets(Tensor::zeros({1, 2, 5}), 0), OptionError);
   EXPECT_THROW(draw_sets(Tensor::zeros({1, 2, 5}), {1, 0}), OptionError);
+  EXPECT_THROW(draw_sets(Tensor::zeros({1, 2, 5}), {1, int64_t{1} << 40}), OptionError);
   EXPECT_THROW(draw_sets(Tensor::zeros({1, 2, 70}), 65), OptionError);
   EXPECT_THROW(draw_sets(Tensor::zeros({2, 5}), 1), ShapeError);
   EXPECT_THROW(draw_sets(Tensor::zeros({1, 2, 5}, {.dtype = DType::i32}), 1), TypeError);

@@ -323,7 +323,7 @@ class Sudoku(Program):
         self.assertGreater(steps[-1]["draws_gradient_variance"], 0)
         self.assertGreaterEqual(steps[-1]["draws_signal_to_noise"], 0)
         self.fails("checkpoint.safetensors", *start, "--width", 12, "--steps", 1, "--output", self.folder / "wider")
-        self.fails("tensors", *start, "--width", 8, "--layers", 0, "--steps", 1, "--output", self.folder / "fewer")
+        self.fails("wanted 0", *start, "--width", 8, "--layers", 0, "--steps", 1, "--output", self.folder / "fewer")
         self.fails("--regime carry", *other, "--model", "learned-graph", "--regime", "carry")
         self.fails("16 neighbours", *other, "--model", "learned-graph", "--neighbours", 16)
         self.works(*other, "--model", "refine", "--graph", "complete")
@@ -339,7 +339,7 @@ class Sudoku(Program):
         self.fails("--tied", *again, "--output", output, "--steps", 5, "--tied")
         evaluate = ["eval", "--checkpoint", output / "network.safetensors", "--count", 4, "--json"]
         self.assertEqual(self.works(*evaluate), self.works(*evaluate, "--repeats", 2))
-        self.works(*evaluate, "--repeats", 8)
+        self.assertNotEqual(self.works(*evaluate), self.works(*evaluate, "--repeats", 1))
         self.fails("--repeats", *evaluate, "--repeats", 0)
         self.fails("wanted 1 to 1022", *evaluate, "--repeats", 1023)
         fails = lambda wanted, *options: self.fails(wanted, *train, "--steps", 1, "--output", self.folder / "none", *options)

@@ -51,6 +51,7 @@ class TrainingCurves(unittest.TestCase):
         drawn = self.output.read_text()
         self.assertIn("seconds of processor time", drawn)
         self.assertNotIn("spectral radius", drawn)
+        self.assertGreater(drawn.count(">one<"), 0)
         self.assertEqual(drawn.count(">one<"), drawn.count(">other<"))  # two seeds as named as one run is
         self.assertEqual(self.draw("--accuracy", "--against", "step", f"{seeds[0]}=one").returncode, 2)
 
