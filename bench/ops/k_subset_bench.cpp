@@ -14,8 +14,8 @@ bool add_case(int64_t rows, int64_t keys, int64_t count, int64_t draws) {
     return Problem{.inputs = {random({1, rows, keys}, 1)},
                    .op =
                        [=](std::span<const Tensor> x) {
-                         Philox draws(1);
-                         return score(sample(x[0], KSubset{count, draws}, draws));
+                         Philox random_numbers(1);
+                         return score(sample(x[0], KSubset{count, draws}, random_numbers));
                        },
                    .forward = {.bytes = 4 * scores * static_cast<double>(1 + draws),
                                .flops = scores * (6.0 * static_cast<double>(count) + 200)},

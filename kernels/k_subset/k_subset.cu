@@ -94,10 +94,12 @@ __device__ void draw_set(const KSubsetArgs<float>& args, const KSubsetRow<float>
   float* slope = args.slope + result * row.keys;
   int64_t found = 0;
   float log_product = 0.f, log_chance = 0.f;
+  PhiloxBlock words{};
   for (int64_t j = 0; j < row.keys; ++j) {
     const int64_t open = row.wanted - found;
     const float take = open == 0 ? 0.f : s.heads[j] * s.at(j + 1, open - 1) / s.at(j, open);
-    const bool taken = k_subset_uniform(shape, result, j) < take;
+    if (j % 4 == 0) words = k_subset_words(shape, result, j);
+    const bool taken = k_subset_uniform(words, j) < take;
     slope[j] = s.missing[j] + (taken ? 1.f : 0.f);
     log_chance += logf(taken ? s.heads[j] : s.tails[j]);
     if (!taken) continue;

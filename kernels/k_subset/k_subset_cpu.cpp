@@ -103,10 +103,12 @@ void draw_set(const KSubsetArgs<float>& args, const KSubsetRow<float>& row, cons
   std::copy_n(s.tails, row.keys, chance);
   int64_t found = 0;
   float log_product = 0;
+  PhiloxBlock words{};
   for (int64_t j = 0; j < row.keys && found < row.wanted; ++j) {
     const int64_t open = row.wanted - found;
     const float take = s.heads[j] * s.at(j + 1, open - 1) / s.at(j, open);
-    if (!(k_subset_uniform(shape, result, j) < take)) continue;
+    if (j % 4 == 0) words = k_subset_words(shape, result, j);
+    if (!(k_subset_uniform(words, j) < take)) continue;
     log_product += row.score[j];
     slope[j] += 1;
     chance[j] = s.heads[j];

@@ -81,7 +81,7 @@ void k_subset(const KSubsetArgs<T>& args) {
       int64_t found = 0;
       T log_product = 0;
       for (int64_t j = 0; j < s.keys; ++j) {
-        const T u = static_cast<T>(k_subset_uniform(s, result, j));
+        const T u = static_cast<T>(k_subset_uniform(k_subset_words(s, result, j), j));
         if (!(u < sums.take(j, row.wanted - found))) continue;
         log_product += row.score[j];
         slope[j] += 1;

@@ -62,10 +62,14 @@ STILLPOINT_HD inline T k_subset_shift(const KSubsetRow<T>& row, Expected expecte
   return (low + high) / 2;
 }
 
-STILLPOINT_HD inline float k_subset_uniform(const KSubsetShape& s, int64_t result, int64_t key) {
+// The words of key and of the others that have the same key / 4.
+STILLPOINT_HD inline PhiloxBlock k_subset_words(const KSubsetShape& s, int64_t result,
+                                                int64_t key) {
   const uint64_t block =
       s.first_block + static_cast<uint64_t>(result * k_subset_blocks(s.keys) + key / 4);
-  const PhiloxBlock words = philox4x32_10(s.seed, block, s.stream);
+  return philox4x32_10(s.seed, block, s.stream);
+}
+STILLPOINT_HD inline float k_subset_uniform(const PhiloxBlock& words, int64_t key) {
   const uint32_t low = key % 2 == 0 ? words.v[0] : words.v[1];
   const uint32_t high = key % 2 == 0 ? words.v[2] : words.v[3];
   return uniform_from_bits(key % 4 < 2 ? low : high);

@@ -218,7 +218,8 @@ void expect_same_but_for_rounding(const std::vector<int32_t>& got, const Tensor&
     for (int64_t j = 0; j < keys; ++j) {
       const auto first = got.begin() + r * count;
       const bool taken = std::find(first, first + count, j) != first + count;
-      const double u = double{kernels::k_subset_uniform(shape, r, j)}, take = sums.take(j, open);
+      const double u = double{kernels::k_subset_uniform(kernels::k_subset_words(shape, r, j), j)},
+                   take = sums.take(j, open);
       if (taken != (u < take)) {
         EXPECT_NEAR(u, take, 1e-5) << what << ": row " << r << ", key " << j;
         break;
