@@ -65,8 +65,9 @@ TEST(AttentionTopkSamplePicks, TheLargestAreThoseOfAStableSort) {
   for (const int32_t values : {1, 3, 40, 100000}) {
     for (const int64_t keys : {64, 129, 700}) {
       const auto drawn = random_indices({keys}, values, 5).to_vector<int32_t>();
+      const int32_t middle = values / 2;
       std::vector<float> k;  // of both signs
-      for (const int32_t value : drawn) k.push_back(static_cast<float>(value - values / 2));
+      for (const int32_t value : drawn) k.push_back(static_cast<float>(value - middle));
       std::vector<int32_t> sorted(k.size());
       std::iota(sorted.begin(), sorted.end(), 0);
       std::ranges::stable_sort(sorted, std::greater(),
