@@ -114,17 +114,12 @@ __device__ void draw_set(const KSubsetArgs<float>& args, const KSubsetRow<float>
 __device__ void draw_row(const KSubsetArgs<float>& args, int64_t number, const Strided& scratch) {
   const KSubsetRow<float> row(args, number);
   const Scratch s(scratch, row.keys, row.wanted);
-  if (row.finite) {
+  const auto prepare = [&] {
     toss(row, s);
     inclusions(row, s);
-  }
-  for (int64_t draw = 0; draw < args.shape.draws; ++draw) {
-    const int64_t result = args.shape.result(number, draw);
-    if (row.finite)
-      draw_set(args, row, s, result);
-    else
-      k_subset_not_finite(args, result);
-  }
+  };
+  k_subset_draws(args, row, number, prepare,
+                 [&](int64_t result) { draw_set(args, row, s, result); });
 }
 
 __global__ void __launch_bounds__(kThreads, kBlocks) forward_kernel(KSubsetArgs<float> args) {

@@ -128,17 +128,12 @@ void draw_rows(const KSubsetArgs<float>& args, int64_t first, int64_t last, floa
   for (int64_t number = first; number < last; ++number) {
     const KSubsetRow<float> row(args, number);
     const Scratch s(scratch, row.keys, row.wanted);
-    if (row.finite) {
+    const auto prepare = [&] {
       toss(row, s);
       inclusions(row, s);
-    }
-    for (int64_t draw = 0; draw < args.shape.draws; ++draw) {
-      const int64_t result = args.shape.result(number, draw);
-      if (row.finite)
-        draw_set(args, row, s, result);
-      else
-        k_subset_not_finite(args, result);
-    }
+    };
+    k_subset_draws(args, row, number, prepare,
+                   [&](int64_t result) { draw_set(args, row, s, result); });
   }
 }
 

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <optional>
 
 #include "kernels/attention_topk_sample/sample_draws.h"
 #include "kernels/k_subset/k_subset.h"
@@ -68,29 +69,26 @@ void k_subset(const KSubsetArgs<T>& args) {
   const KSubsetShape& s = args.shape;
   for (int64_t number = 0; number < s.rows(); ++number) {
     const KSubsetRow<T> row(args, number);
-    for (int64_t draw = 0; draw < s.draws; ++draw) {
-      const int64_t result = s.result(number, draw);
-      if (!row.finite) {
-        k_subset_not_finite(args, result);
-        continue;
-      }
-      KSubsetSums<T> sums(row, args.workspace);
+    std::optional<KSubsetSums<T>> sums;
+    const auto prepare = [&] { sums.emplace(row, args.workspace); };
+    k_subset_draws(args, row, number, prepare, [&](int64_t result) {
       int32_t* picks = args.indices + result * s.count;
       T* slope = args.slope + result * s.keys;
-      sums.for_inclusions([&](int64_t j, T log_inclusion) { slope[j] = -std::exp(log_inclusion); });
+      sums->for_inclusions(
+          [&](int64_t j, T log_inclusion) { slope[j] = -std::exp(log_inclusion); });
       int64_t found = 0;
       T log_product = 0;
       for (int64_t j = 0; j < s.keys; ++j) {
         const T u = static_cast<T>(k_subset_uniform(k_subset_words(s, result, j), j));
-        if (!(u < sums.take(j, row.wanted - found))) continue;
+        if (!(u < sums->take(j, row.wanted - found))) continue;
         log_product += row.score[j];
         slope[j] += 1;
         picks[found++] = static_cast<int32_t>(j);
       }
       std::fill(picks + found, picks + s.count, -1);
-      args.log_prob[result] = log_product - sums.log_sum();
-      args.log_normaliser[result] = sums.log_sum();
-    }
+      args.log_prob[result] = log_product - sums->log_sum();
+      args.log_normaliser[result] = sums->log_sum();
+    });
   }
 }
 

@@ -85,4 +85,18 @@ STILLPOINT_HD inline void k_subset_not_finite(const KSubsetArgs<T>& args, int64_
   args.log_prob[result] = args.log_normaliser[result] = nan;
 }
 
+// The results of all draws of a row: prepare() makes what they share, draw(result) one of them.
+template <class T, class Prepare, class Draw>
+STILLPOINT_HD inline void k_subset_draws(const KSubsetArgs<T>& args, const KSubsetRow<T>& row,
+                                         int64_t number, Prepare prepare, Draw draw) {
+  if (row.finite) prepare();
+  for (int64_t of = 0; of < args.shape.draws; ++of) {
+    const int64_t result = args.shape.result(number, of);
+    if (row.finite)
+      draw(result);
+    else
+      k_subset_not_finite(args, result);
+  }
+}
+
 }  // namespace stillpoint::kernels

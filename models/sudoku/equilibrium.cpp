@@ -150,7 +150,7 @@ void check_options(const EquilibriumOptions& o) {
                      "equilibrium: {} corrections within {} iterations, of which {} are under "
                      "noise; wanted 0 or more, and fewer than the others",
                      o.corrections, o.iterations, noisy);
-  check<OptionError>(o.path_deviation == 0 || noisy_iterations(o) > 0,
+  check<OptionError>(o.path_deviation == 0 || noisy > 0,
                      "equilibrium: noise on the path with {} iterations; wanted 4 or more, as a "
                      "quarter of them is under noise",
                      o.iterations);
