@@ -105,11 +105,32 @@ HWY_INLINE V exp(V x) {
   return hn::IfThenElse(hn::IsNaN(x), x, y);
 }
 
+// exp for what is added to 1, where all below exp(-86) is alike: 2^n is a normal number, so that n
+// can be added to an exponent; it lies in the last bits of a sum so large that its unit is 1.
+// Infinity from 88 on.
+HWY_INLINE V exp_beside_one(V x) {
+  const D d;
+  const hn::RebindToSigned<D> di;
+  const V most = hn::Set(d, 88.f);
+  const V bounded = hn::Max(hn::Set(d, -86.f), hn::Min(most, x));
+  const V shift = hn::Set(d, 0x1.8p23f);
+  const V shifted = hn::MulAdd(bounded, hn::Set(d, 1.44269504f), shift);
+  const V n = hn::Sub(shifted, shift);
+  V r = hn::NegMulAdd(n, hn::Set(d, 0.693359375f), bounded);
+  r = hn::MulAdd(n, hn::Set(d, 2.12194440e-4f), r);
+  V p = hn::Set(d, 1.f / 5040);
+  for (const float c : {1.f / 720, 1.f / 120, 1.f / 24, 1.f / 6, 1.f / 2, 1.f, 1.f})
+    p = hn::MulAdd(p, r, hn::Set(d, c));
+  const V y =
+      hn::BitCast(d, hn::Add(hn::BitCast(di, p), hn::ShiftLeft<23>(hn::BitCast(di, shifted))));
+  return hn::IfThenElse(hn::Lt(x, most), y, hn::Add(x, hn::Inf(d)));  // keeps NaN
+}
+
 // 1 / (1 + exp(-x)).
 HWY_INLINE V sigmoid(V x) {
   const D d;
   const V one = hn::Set(d, 1.f);
-  return hn::Div(one, hn::Add(one, exp(hn::Neg(x))));
+  return hn::Div(one, hn::Add(one, exp_beside_one(hn::Neg(x))));
 }
 
 // Near 0 a quotient from Lambert's continued fraction, x (945 + 105 x^2 + x^4) / (945 + 420 x^2 +
@@ -118,7 +139,7 @@ HWY_INLINE V sigmoid(V x) {
 HWY_INLINE V tanh(V x) {
   const D d;
   const V a = hn::Abs(x), x2 = hn::Mul(x, x), one = hn::Set(d, 1.f);
-  const V e = exp(hn::Mul(a, hn::Set(d, -2.f)));
+  const V e = exp_beside_one(hn::Mul(a, hn::Set(d, -2.f)));
   const auto near = hn::Lt(a, hn::Set(d, 0.625f));
   const V top = hn::Mul(a, hn::MulAdd(x2, hn::Add(x2, hn::Set(d, 105.f)), hn::Set(d, 945.f)));
   const V bottom =

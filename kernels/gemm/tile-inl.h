@@ -68,33 +68,34 @@ HWY_INLINE void tile(Io io, int64_t i, int64_t j, const Start& start, const Fini
     for (int v = 0; v < kVectors; ++v) finish(io, sum[r * kVectors + v], i + r, j + v * lanes);
 }
 
-template <int kRows, class Start, class Finish, class... Terms>
-HWY_INLINE void tile_rows(int64_t& i, int64_t m, int64_t n, const Start& start,
-                          const Finish& finish, const Terms&... terms) {
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
-  for (; i + kRows <= m; i += kRows) {
-    int64_t j = 0;
-    for (; j + 2 * lanes <= n && j + 3 * lanes != n; j += 2 * lanes)
-      tile<kRows, 2>(WholeVector{}, i, j, start, finish, terms...);
-    if (j + 3 * lanes == n) {
-      tile<kRows, 3>(WholeVector{}, i, j, start, finish, terms...);
-      j = n;
-    } else if (j + lanes <= n) {
-      tile<kRows, 1>(WholeVector{}, i, j, start, finish, terms...);
-      j += lanes;
-    }
-    if (j < n) tile<kRows, 1>(PartVector{n - j}, i, j, start, finish, terms...);
-  }
-  if constexpr (kRows > 1) tile_rows<kRows / 2>(i, m, n, start, finish, terms...);
+// Columns [j, j + kVectors vectors) of rows [i, m).
+template <int kRows, int kVectors, class Io, class Start, class Finish, class... Terms>
+HWY_INLINE void tile_panel(Io io, int64_t i, int64_t m, int64_t j, const Start& start,
+                           const Finish& finish, const Terms&... terms) {
+  for (; i + kRows <= m; i += kRows) tile<kRows, kVectors>(io, i, j, start, finish, terms...);
+  if constexpr (kRows > 1) tile_panel<kRows / 2, kVectors>(io, i, m, j, start, finish, terms...);
 }
 
 // For every row i < m and every vector of columns at j < n: finish(io, sum, i, j), where the sum
 // starts as start(io, i, j) and the terms are added to it in their order.
-template <class Start, class Finish, class... Terms>
+template <int kRows = kTileRows, class Start, class Finish, class... Terms>
 HWY_INLINE void tile_product(int64_t m, int64_t n, const Start& start, const Finish& finish,
                              const Terms&... terms) {
-  int64_t i = 0;
-  tile_rows<kTileRows>(i, m, n, start, finish, terms...);
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
+  int64_t j = 0;
+  for (int64_t left = n / lanes; left > 0; left = (n - j) / lanes) {
+    if (left == 2 || left == 4) {
+      tile_panel<kRows, 2>(WholeVector{}, 0, m, j, start, finish, terms...);
+      j += 2 * lanes;
+    } else if (left >= 3) {
+      tile_panel<kRows, 3>(WholeVector{}, 0, m, j, start, finish, terms...);
+      j += 3 * lanes;
+    } else {
+      tile_panel<kRows, 1>(WholeVector{}, 0, m, j, start, finish, terms...);
+      j += lanes;
+    }
+  }
+  if (j < n) tile_panel<kRows, 1>(PartVector{n - j}, 0, m, j, start, finish, terms...);
 }
 
 // A product that starts at nothing.
@@ -102,6 +103,15 @@ struct FromZero {
   template <class Io>
   HWY_INLINE V operator()(Io, int64_t, int64_t) const {
     return hn::Zero(D());
+  }
+};
+
+// A product whose rows all start at the same one, a bias.
+struct FromRow {
+  const float* row;
+  template <class Io>
+  HWY_INLINE V operator()(Io io, int64_t, int64_t j) const {
+    return io.load(row + j);
   }
 };
 

@@ -103,14 +103,21 @@ STILLPOINT_HD inline int64_t refine_parameters(int64_t channels) {
   return (8 * channels + 4) * channels;
 }
 
-// What the CPU keeps of a sample and step: seven values a node and channel, [a, c, r, z, u, n, s]
+// What the CPU keeps of a sample and step: seven values a node and channel, [a, c, s, r, z, u, n]
 // with the gates r, z, n of gru_cell.h and the candidate's recurrent part u (its h_n).
 inline int64_t refine_saved(const RefineSize& s) {
   return 7 * s.steps * s.batch * s.nodes * s.channels;
 }
-// The weights, rearranged, and what a chunk needs for one step of one sample. CUDA needs none.
+// A third of the gates' weights on the CPU, padded to whole vectors of at most 16 numbers.
+inline int64_t refine_gate_weights(int64_t channels) {
+  return 3 * channels * ((channels + 15) / 16 * 16);
+}
+// The weights, rearranged, and what a chunk needs for one step of one sample; or what the reference
+// needs, which goes through the samples one by one. CUDA needs none.
+constexpr int64_t kRefineScratch = 5;
 inline int64_t refine_workspace(const RefineSize& s) {
-  return 8 * s.channels * s.channels + 10 * refine_chunks(s) * s.nodes * s.channels;
+  return 2 * (s.channels + 1) * s.channels + 2 * refine_gate_weights(s.channels) +
+         std::max<int64_t>(kRefineScratch * refine_chunks(s), 10) * s.nodes * s.channels;
 }
 // The same for the backward with the weight gradients of every chunk, and what the reference needs
 // besides, which goes through the samples one by one.

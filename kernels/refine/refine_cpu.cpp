@@ -1,11 +1,11 @@
 // refine on the CPU, forward and backward of one sample at a time. A step's work lies in two blocks
 // of rows, one a node, which products read and write in place:
 //
-//   saved  [a, c, r, z, u, n, s]             7H, see refine_saved
+//   saved  [a, c, s, r, z, u, n]             7H, see refine_saved; without a backward [a, c, s]
 //   D      [da, dc, dr, dz, du, dr, dz, dn]  8H, gradients before the gates: the first 5H those of
 //                                            h's products, the last 3H those of s's
 //
-// so that all products with h are one, and all weight gradients two.
+// so that all weight gradients are two products, and the way back to h is one.
 #include "kernels/refine/refine.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -17,7 +17,7 @@
 
 #include "kernels/common/math-inl.h"
 #include "kernels/common/parallel.h"
-#include "kernels/gemm/product.h"
+#include "kernels/gemm/tile-inl.h"
 #include "kernels/message_sum/message_sum-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -25,110 +25,144 @@ namespace stillpoint::kernels::HWY_NAMESPACE {
 namespace {
 
 // The columns of the blocks, in units of H.
-constexpr int kA = 0, kC = 1, kR = 2, kZ = 3, kU = 4, kN = 5, kS = 6, kSaved = 7;
+constexpr int kA = 0, kC = 1, kS = 2, kR = 3, kZ = 4, kU = 5, kN = 6, kSaved = 7, kScratch = 3;
 constexpr int kDa = 0, kDc = 1, kDr = 2, kDz = 3, kDu = 4, kDxGates = 5, kGradients = 8;
 
-// A matrix whose rows start `stride` elements apart.
-struct Matrix {
-  const float* first;
-  int64_t stride;
-};
-enum class Write : uint8_t { over, add };
+// Rows of a tile: both divide the 81 cells of a board but for a half, and 27 sums of products or 24
+// of gates fit 32 registers.
+constexpr int kRows = HWY_TARGET <= HWY_AVX3 ? 9 : kTileRows;
+constexpr int kGateRows = HWY_TARGET <= HWY_AVX3 ? 9 : 3;
 
-// out [m, n] = (or +=) a [m, k] b [k, n].
-void multiply(Matrix a, Matrix b, int64_t m, int64_t n, int64_t k, Write write, float* out,
-              int64_t stride) {
-  cpu::product({.a = a.first,
-                .b = b.first,
-                .out = out,
-                .m = m,
-                .n = n,
-                .k = k,
-                .lda = a.stride,
-                .ldb = b.stride,
-                .ldo = stride,
-                .transpose_a = false,
-                .transpose_b = false,
-                .add = write == Write::add});
+// x [rows, k], its rows `row` apart, times w [k, ...] with rows of `columns`.
+TileTerm term(const float* x, int64_t row, const float* w, int64_t columns, int64_t k) {
+  return {.a = x, .a_row = row, .a_step = 1, .b = w, .b_row = columns, .k = k};
 }
 
 // ---- forward -----------------------------------------------------------------------------------
 
-// s from a and c, after a has got its bias.
-void sum_messages(const CsrView& p, const float* bias, int64_t channels, float* saved) {
-  const int64_t stride = kSaved * channels;
-  for (int64_t i = 0; i < p.rows; ++i) {
-    float* a = saved + i * stride + kA * channels;
-    for_vectors(channels, [&](auto io, int64_t k) {
-      io.store(hn::Add(io.load(a + k), io.load(bias + k)), a + k);
-    });
-  }
+// Where a step of one sample reads and writes.
+struct Step {
+  const float *x, *h;
+  float* rows;  // of `saved`, or of scratch
+  int64_t stride;
+  bool keep;  // whether they are of `saved`
+  float* out;
+};
+
+// s from a and c.
+void sum_messages(const CsrView& p, int64_t channels, const Step& step) {
   const V one = hn::Set(D(), kOne);
   for (int64_t i = 0; i < p.rows; ++i) {
-    float* row = saved + i * stride;
+    float* row = step.rows + i * step.stride;
     for_blocks<kForwardVectors>(channels, [&](auto io, int64_t k, auto n) {
-      sum_row<n>(io, row + kA * channels + k, saved + kC * channels + k, stride, row_of(p, i), one,
-                 row + kS * channels + k);
+      sum_row<n>(io, row + kA * channels + k, step.rows + kC * channels + k, step.stride,
+                 row_of(p, i), one, row + kS * channels + k);
     });
   }
 }
 
-// The gates, in place of h's products, and the next state; `out` may be `h`.
-void apply_gates(const float* x, const float* from_s, const float* bias, const float* h,
-                 int64_t nodes, int64_t channels, float* saved, float* out) {
-  const V one = hn::Set(D(), 1.f);
-  for (int64_t i = 0; i < nodes; ++i) {
-    float* row = saved + i * kSaved * channels;
-    const float* x_row = x + 3 * i * channels;
-    const float* s_row = from_s + 3 * i * channels;
-    for_vectors(channels, [&](auto io, int64_t k) {
-      const auto from_x = [&](int gate) {
-        const int64_t at = gate * channels + k;
-        return hn::Add(io.load(x_row + at), io.load(s_row + at));
-      };
-      const auto from_h = [&](int gate) {
-        return hn::Add(io.load(row + (kR + gate) * channels + k),
-                       io.load(bias + gate * channels + k));
-      };
-      const V r = sigmoid(hn::Add(from_x(0), from_h(0)));
-      const V z = sigmoid(hn::Add(from_x(1), from_h(1)));
-      const V u = from_h(2);
-      const V n = tanh(hn::MulAdd(r, u, from_x(2)));
-      io.store(r, row + kR * channels + k);
-      io.store(z, row + kZ * channels + k);
-      io.store(u, row + kU * channels + k);
-      io.store(n, row + kN * channels + k);
-      const int64_t at = i * channels + k;
-      io.store(hn::MulAdd(z, io.load(h + at), hn::Mul(hn::Sub(one, z), n)), out + at);
-    });
+// The weights of the gates' sums lie a vector of channels after the other: for every input the
+// vectors of r, z and u (of h) or of r, z and n (of s), padded to whole ones.
+//
+// Adds the products of rows [i, i + kRows) of `x` with such weights.
+template <int kRows>
+HWY_INLINE void add_gates(const float* x, int64_t row, const float* w, int64_t channels,
+                          V (&r)[kRows], V (&z)[kRows], V (&last)[kRows]) {
+  const int64_t n = static_cast<int64_t>(hn::Lanes(D()));
+  for (int64_t l = 0; l < channels; ++l, w += 3 * n) {
+    const V to_r = hn::LoadU(D(), w), to_z = hn::LoadU(D(), w + n), to = hn::LoadU(D(), w + 2 * n);
+    for (int i = 0; i < kRows; ++i) {
+      const V value = hn::Set(D(), x[i * row + l]);
+      r[i] = hn::MulAdd(value, to_r, r[i]);
+      z[i] = hn::MulAdd(value, to_z, z[i]);
+      last[i] = hn::MulAdd(value, to, last[i]);
+    }
   }
 }
 
-// All steps of samples [first, last). `packed` are the transposed weights: [H, 5H] of receiver,
-// sender and state, [H, 3H] of message.
+// The next state of a vector of channels at k, of rows [i, i + kRows): all sums of the gates stay
+// in registers.
+template <int kRows, class Io>
+HWY_INLINE void gates_tile(Io io, const Step& step, const float* bias, const float* from_h,
+                           const float* from_s, int64_t channels, int64_t i, int64_t k) {
+  V r[kRows], z[kRows], u[kRows], n[kRows];
+  for (int q = 0; q < kRows; ++q) {
+    const float* x = step.x + 3 * (i + q) * channels + k;
+    r[q] = hn::Add(io.load(x), io.load(bias + k));
+    z[q] = hn::Add(io.load(x + channels), io.load(bias + channels + k));
+    u[q] = io.load(bias + 2 * channels + k);
+    n[q] = io.load(x + 2 * channels);
+  }
+  add_gates(step.h + i * channels, channels, from_h, channels, r, z, u);
+  add_gates(step.rows + i * step.stride + kS * channels, step.stride, from_s, channels, r, z, n);
+  for (int q = 0; q < kRows; ++q) {
+    const V reset = sigmoid(r[q]), update = sigmoid(z[q]);
+    const V candidate = tanh(hn::MulAdd(reset, u[q], n[q]));
+    const int64_t at = (i + q) * channels + k;
+    const V rest = hn::Sub(hn::Set(D(), 1.f), update);
+    io.store(hn::MulAdd(update, io.load(step.h + at), hn::Mul(rest, candidate)), step.out + at);
+    if (!step.keep) continue;
+    float* row = step.rows + (i + q) * step.stride + k;
+    io.store(reset, row + kR * channels);
+    io.store(update, row + kZ * channels);
+    io.store(u[q], row + kU * channels);
+    io.store(candidate, row + kN * channels);
+  }
+}
+
+template <int kRows, class Io>
+HWY_INLINE void gates_panel(Io io, const Step& step, const float* bias, const float* from_h,
+                            const float* from_s, int64_t channels, int64_t i, int64_t nodes,
+                            int64_t k) {
+  for (; i + kRows <= nodes; i += kRows)
+    gates_tile<kRows>(io, step, bias, from_h, from_s, channels, i, k);
+  if constexpr (kRows > 1)
+    gates_panel<kRows / 2>(io, step, bias, from_h, from_s, channels, i, nodes, k);
+}
+
+// All steps of samples [first, last). `packed` are the transposed weights of receiver and sender
+// [H, 2H], their biases [2H] and the gates' weights of h and of s.
 void forward_samples(const RefineArgs<float>& args, const float* packed, float* scratch,
                      int64_t first, int64_t last) {
   const int64_t nodes = args.size.nodes, channels = args.size.channels, state = nodes * channels;
-  const float* message = packed + 5 * channels * channels;
-  float* from_s = scratch;
+  const float* pair = packed;
+  const float* pair_bias = pair + 2 * channels * channels;
+  const float* from_h = pair_bias + 2 * channels;
+  const float* from_s = from_h + refine_gate_weights(channels);
+  const bool keep = args.saved != nullptr;
   for (int64_t b = first; b < last; ++b) {
     const float* h = args.h + b * state;
     for (int64_t t = 0; t < args.size.steps; ++t) {
-      float* saved = args.saved == nullptr
-                         ? scratch + 3 * state
-                         : args.saved + (b * args.size.steps + t) * kSaved * state;
-      float* out =
-          args.out + (args.states == RefineStates::all ? t * args.size.batch + b : b) * state;
-      multiply({h, channels}, {packed, 5 * channels}, nodes, 5 * channels, channels, Write::over,
-               saved, kSaved * channels);
-      sum_messages(args.pattern, args.weights.receiver_bias, channels, saved);
-      multiply({saved + kS * channels, kSaved * channels}, {message, 3 * channels}, nodes,
-               3 * channels, channels, Write::over, from_s, 3 * channels);
-      apply_gates(args.x + 3 * b * state, from_s, args.weights.state_bias, h, nodes, channels,
-                  saved, out);
-      h = out;
+      const Step step = {
+          .x = args.x + 3 * b * state,
+          .h = h,
+          .rows = keep ? args.saved + (b * args.size.steps + t) * kSaved * state : scratch,
+          .stride = (keep ? kSaved : kScratch) * channels,
+          .keep = keep,
+          .out = args.states == RefineStates::all ? args.out + (t * args.size.batch + b) * state
+                 : t + 1 == args.size.steps       ? args.out + b * state
+                                                  : scratch + (kScratch + t % 2) * state};
+      tile_product<kRows>(nodes, 2 * channels, FromRow{pair_bias},
+                          TileStore{step.rows, step.stride},
+                          term(h, channels, pair, 2 * channels, channels));
+      sum_messages(args.pattern, channels, step);
+      for_vectors(channels, [&](auto io, int64_t k) {
+        gates_panel<kGateRows>(io, step, args.weights.state_bias, from_h + 3 * channels * k,
+                               from_s + 3 * channels * k, channels, 0, nodes, k);
+      });
+      h = step.out;
     }
   }
+}
+
+// Packs [3H, H] weights of the gates: out[k / lanes][input][gate][lane].
+void pack_gates(const float* w, int64_t channels, float* out) {
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
+  for (int64_t k = 0; k < channels; k += lanes)
+    for (int64_t l = 0; l < channels; ++l)
+      for (int64_t gate = 0; gate < 3; ++gate)
+        for (int64_t v = 0; v < lanes; ++v)
+          *out++ = k + v < channels ? w[(gate * channels + k + v) * channels + l] : 0;
 }
 
 // ---- backward ----------------------------------------------------------------------------------
@@ -204,23 +238,13 @@ void add_columns(const float* rows_of_block, int64_t rows, int64_t stride, int64
 void add_weight_gradients(const float* gradients, const float* h, const float* saved, int64_t nodes,
                           int64_t channels, float* sum) {
   const int64_t square = channels * channels, stride = kGradients * channels;
-  // out [columns, H] += d^T input
-  const auto add = [&](const float* d, int64_t columns, Matrix input, float* out) {
-    cpu::product({.a = d,
-                  .b = input.first,
-                  .out = out,
-                  .m = columns,
-                  .n = channels,
-                  .k = nodes,
-                  .lda = stride,
-                  .ldb = input.stride,
-                  .ldo = channels,
-                  .transpose_a = true,
-                  .transpose_b = false,
-                  .add = true});
+  // out [columns, H] += d^T x
+  const auto add = [&](const float* d, int64_t columns, const float* x, int64_t row, float* out) {
+    tile_product(columns, channels, TileLoad{out, channels}, TileStore{out, channels},
+                 TileTerm{.a = d, .a_row = 1, .a_step = stride, .b = x, .b_row = row, .k = nodes});
   };
-  add(gradients, 5 * channels, {h, channels}, sum);
-  add(gradients + kDxGates * channels, 3 * channels, {saved + kS * channels, kSaved * channels},
+  add(gradients, 5 * channels, h, channels, sum);
+  add(gradients + kDxGates * channels, 3 * channels, saved + kS * channels, kSaved * channels,
       sum + 5 * square);
   float* bias = sum + 8 * square;
   add_columns(gradients + kDa * channels, nodes, stride, channels, bias);
@@ -245,11 +269,12 @@ void backward_samples(const RefineBackwardArgs<float>& args, const float* throug
       const float* saved = args.saved + (b * steps + t) * kSaved * state;
       gates_backward(saved, h, args.g + (t * batch + b) * state, nodes, channels, gradients, dh,
                      dx);
-      multiply({gradients + kDxGates * channels, stride}, {args.weights.message, channels}, nodes,
-               channels, 3 * channels, Write::over, ds, channels);
+      tile_product<kRows>(nodes, channels, FromZero{}, TileStore{ds, channels},
+                          term(gradients + kDxGates * channels, stride, args.weights.message,
+                               channels, 3 * channels));
       messages_backward(args.pattern, args.transposed, symmetric, saved, ds, channels, gradients);
-      multiply({gradients, stride}, {through_h, channels}, nodes, channels, 5 * channels,
-               Write::add, dh, channels);
+      tile_product<kRows>(nodes, channels, TileLoad{dh, channels}, TileStore{dh, channels},
+                          term(gradients, stride, through_h, channels, 5 * channels));
       if (sum != nullptr) add_weight_gradients(gradients, h, saved, nodes, channels, sum);
     }
   }
@@ -274,6 +299,7 @@ HWY_AFTER_NAMESPACE();
 namespace stillpoint::kernels {
 namespace {
 
+HWY_EXPORT(pack_gates);
 HWY_EXPORT(forward_samples);
 HWY_EXPORT(backward_samples);
 HWY_EXPORT(add_parts);
@@ -290,15 +316,21 @@ void cpu::refine(const RefineArgs<float>& args) {
   const RefineWeights<float>& w = args.weights;
   const int64_t channels = args.size.channels, state = args.size.nodes * channels;
   if (args.size.batch * state == 0) return;
-  float* packed = args.workspace;
-  transpose(w.receiver, channels, channels, 5 * channels, packed);
-  transpose(w.sender, channels, channels, 5 * channels, packed + channels);
-  transpose(w.state, 3 * channels, channels, 5 * channels, packed + 2 * channels);
-  transpose(w.message, 3 * channels, channels, 3 * channels, packed + 5 * channels * channels);
+  float* pair = args.workspace;
+  transpose(w.receiver, channels, channels, 2 * channels, pair);
+  transpose(w.sender, channels, channels, 2 * channels, pair + channels);
+  float* bias = pair + 2 * channels * channels;
+  std::copy_n(w.receiver_bias, channels, bias);
+  std::fill_n(bias + channels, channels, 0.f);
+  float* from_h = bias + 2 * channels;
+  float* from_s = from_h + refine_gate_weights(channels);
+  HWY_DYNAMIC_DISPATCH(pack_gates)(w.state, channels, from_h);
+  HWY_DYNAMIC_DISPATCH(pack_gates)(w.message, channels, from_s);
+  float* scratches = from_s + refine_gate_weights(channels);
   const int64_t grain = refine_grain(args.size);
   parallel_for(args.size.batch, grain, [&](int64_t first, int64_t last) {
-    float* scratch = args.workspace + 8 * channels * channels + first / grain * 10 * state;
-    HWY_DYNAMIC_DISPATCH(forward_samples)(args, packed, scratch, first, last);
+    HWY_DYNAMIC_DISPATCH(forward_samples)
+    (args, args.workspace, scratches + first / grain * kRefineScratch * state, first, last);
   });
 }
 

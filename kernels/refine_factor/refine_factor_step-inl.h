@@ -28,14 +28,6 @@ HWY_INLINE bool wants_parameters(const RefineFactorParameters<float*>& d) {
 
 HWY_INLINE V relu(V v) { return hn::IfThenZeroElse(hn::Lt(v, hn::Zero(D())), v); }  // keeps NaN
 
-// Starts a sum at its bias.
-struct FromBias {
-  const float* bias;
-  template <class Io>
-  HWY_INLINE V operator()(Io io, int64_t, int64_t j) const {
-    return io.load(bias + j);
-  }
-};
 struct StoreRelu {
   float* data;
   int64_t row;
@@ -90,14 +82,13 @@ struct Step {
   // m, s and p of the states h.
   void messages(const float* h) const {
     const int64_t c = z.channels;
-    products.product(z.nodes, c, FromBias{w.message_bias}, StoreRelu{scratch.m, c},
+    products.product(z.nodes, c, FromRow{w.message_bias}, StoreRelu{scratch.m, c},
                      term(h, c, packed.forward.message));
     gather(members, scratch.m, c, scratch.s);
     for (int t = 0; t < z.types.count; ++t) {
       const int64_t first = z.types.first[t];
       const int64_t rows = z.types.first[t + 1] - first;
-      products.product(rows, c, FromBias{w.factor_bias + t * c},
-                       StoreRelu{scratch.p + first * c, c},
+      products.product(rows, c, FromRow{w.factor_bias + t * c}, StoreRelu{scratch.p + first * c, c},
                        term(scratch.s + first * c, c, packed.forward.factor[t]));
     }
   }
