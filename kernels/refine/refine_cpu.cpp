@@ -2,10 +2,10 @@
 // of rows, one a node, which products read and write in place:
 //
 //   saved  [a, c, s, r, z, u, n]             7H, see refine_saved; without a backward [a, c, s]
-//   D      [da, dc, dr, dz, du, dr, dz, dn]  8H, gradients before the gates: the first 5H those of
+//   D      [da, dc, du, dr, dz, dn]          6H, gradients before the gates: the first 5H those of
 //                                            h's products, the last 3H those of s's
 //
-// so that all weight gradients are two products, and the way back to h is one.
+// so that the way back to h is one product, and that to s.
 #include "kernels/refine/refine.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -26,12 +26,11 @@ namespace {
 
 // The columns of the blocks, in units of H.
 constexpr int kA = 0, kC = 1, kS = 2, kR = 3, kZ = 4, kU = 5, kN = 6, kSaved = 7, kScratch = 3;
-constexpr int kDa = 0, kDc = 1, kDr = 2, kDz = 3, kDu = 4, kDxGates = 5, kGradients = 8;
+constexpr int kDa = 0, kDc = 1, kDu = 2, kDr = 3, kGradients = 6;
 
-// Rows of a tile: both divide the 81 cells of a board but for a half, and 27 sums of products or 24
-// of gates fit 32 registers.
+// Rows of a tile: 9 divides the 81 cells of a board, and 9 rows of three sums each, with what they
+// are made of, fill 32 registers.
 constexpr int kRows = HWY_TARGET <= HWY_AVX3 ? 9 : kTileRows;
-constexpr int kGateRows = HWY_TARGET <= HWY_AVX3 ? 9 : 3;
 
 // x [rows, k], its rows `row` apart, times w [k, ...] with rows of `columns`.
 TileTerm term(const float* x, int64_t row, const float* w, int64_t columns, int64_t k) {
@@ -147,8 +146,8 @@ void forward_samples(const RefineArgs<float>& args, const float* packed, float* 
                           term(h, channels, pair, 2 * channels, channels));
       sum_messages(args.pattern, channels, step);
       for_vectors(channels, [&](auto io, int64_t k) {
-        gates_panel<kGateRows>(io, step, args.weights.state_bias, from_h + 3 * channels * k,
-                               from_s + 3 * channels * k, channels, 0, nodes, k);
+        gates_panel<kRows>(io, step, args.weights.state_bias, from_h + 3 * channels * k,
+                           from_s + 3 * channels * k, channels, 0, nodes, k);
       });
       h = step.out;
     }
@@ -185,12 +184,10 @@ void gates_backward(const float* saved, const float* h, const float* g, int64_t 
       const V dn = hn::Mul(hn::Mul(gradient, rest), hn::NegMulAdd(n, n, one));
       const V dr = hn::Mul(hn::Mul(dn, kept(kU)), hn::Mul(r, hn::Sub(one, r)));
       const V dz = hn::Mul(hn::Mul(gradient, hn::Sub(io.load(h + at), n)), hn::Mul(z, rest));
-      io.store(dr, d + kDr * channels + k);
-      io.store(dz, d + kDz * channels + k);
       io.store(hn::Mul(dn, r), d + kDu * channels + k);
       const V to_x[] = {dr, dz, dn};
       for (int gate = 0; gate < 3; ++gate) {
-        io.store(to_x[gate], d + (kDxGates + gate) * channels + k);
+        io.store(to_x[gate], d + (kDr + gate) * channels + k);
         float* sum = dx_row + gate * channels + k;
         io.store(hn::Add(io.load(sum), to_x[gate]), sum);
       }
@@ -238,21 +235,28 @@ void add_columns(const float* rows_of_block, int64_t rows, int64_t stride, int64
 void add_weight_gradients(const float* gradients, const float* h, const float* saved, int64_t nodes,
                           int64_t channels, float* sum) {
   const int64_t square = channels * channels, stride = kGradients * channels;
-  // out [columns, H] += d^T x
-  const auto add = [&](const float* d, int64_t columns, const float* x, int64_t row, float* out) {
+  // out [columns, H] += d^T x for the columns of d from `first` on.
+  const auto add = [&](int first, int64_t columns, const float* x, int64_t row, float* out) {
     tile_product(columns, channels, TileLoad{out, channels}, TileStore{out, channels},
-                 TileTerm{.a = d, .a_row = 1, .a_step = stride, .b = x, .b_row = row, .k = nodes});
+                 TileTerm{.a = gradients + first * channels,
+                          .a_row = 1,
+                          .a_step = stride,
+                          .b = x,
+                          .b_row = row,
+                          .k = nodes});
   };
-  add(gradients, 5 * channels, h, channels, sum);
-  add(gradients + kDxGates * channels, 3 * channels, saved + kS * channels, kSaved * channels,
-      sum + 5 * square);
+  add(kDa, 2 * channels, h, channels, sum);
+  add(kDr, 2 * channels, h, channels, sum + 2 * square);
+  add(kDu, channels, h, channels, sum + 4 * square);
+  add(kDr, 3 * channels, saved + kS * channels, kSaved * channels, sum + 5 * square);
   float* bias = sum + 8 * square;
   add_columns(gradients + kDa * channels, nodes, stride, channels, bias);
-  add_columns(gradients + kDr * channels, nodes, stride, 3 * channels, bias + channels);
+  add_columns(gradients + kDr * channels, nodes, stride, 2 * channels, bias + channels);
+  add_columns(gradients + kDu * channels, nodes, stride, channels, bias + 3 * channels);
 }
 
-// Samples [first, last). `through_h` are the weights [5H, H] of receiver, sender and state; the
-// weight gradients are added to `sum`, unless it is null.
+// Samples [first, last). `through_h` are the weights [5H, H] of receiver, sender and state in
+// the order of D; the weight gradients are added to `sum`, unless it is null.
 void backward_samples(const RefineBackwardArgs<float>& args, const float* through_h, bool symmetric,
                       float* scratch, float* sum, int64_t first, int64_t last) {
   const auto [steps, batch, nodes, channels, most_chunks] = args.size;
@@ -269,9 +273,9 @@ void backward_samples(const RefineBackwardArgs<float>& args, const float* throug
       const float* saved = args.saved + (b * steps + t) * kSaved * state;
       gates_backward(saved, h, args.g + (t * batch + b) * state, nodes, channels, gradients, dh,
                      dx);
-      tile_product<kRows>(nodes, channels, FromZero{}, TileStore{ds, channels},
-                          term(gradients + kDxGates * channels, stride, args.weights.message,
-                               channels, 3 * channels));
+      tile_product<kRows>(
+          nodes, channels, FromZero{}, TileStore{ds, channels},
+          term(gradients + kDr * channels, stride, args.weights.message, channels, 3 * channels));
       messages_backward(args.pattern, args.transposed, symmetric, saved, ds, channels, gradients);
       tile_product<kRows>(nodes, channels, TileLoad{dh, channels}, TileStore{dh, channels},
                           term(gradients, stride, through_h, channels, 5 * channels));
@@ -340,9 +344,10 @@ void cpu::refine_backward(const RefineBackwardArgs<float>& args) {
   const int64_t state = args.size.nodes * channels, parameters = refine_parameters(channels);
   if (channels == 0) return;
   float* through_h = args.workspace;
-  std::copy_n(w.receiver, square, through_h);
+  std::copy_n(w.receiver, square, through_h);  // in the order of D
   std::copy_n(w.sender, square, through_h + square);
-  std::copy_n(w.state, 3 * square, through_h + 2 * square);
+  std::copy_n(w.state + 2 * square, square, through_h + 2 * square);
+  std::copy_n(w.state, 2 * square, through_h + 3 * square);
   const bool symmetric = same_pattern(args.pattern, args.transposed);
   const int64_t chunks = state == 0 ? 0 : refine_chunks(args.size), grain = refine_grain(args.size);
   float* sums = through_h + 5 * square;
@@ -353,7 +358,8 @@ void cpu::refine_backward(const RefineBackwardArgs<float>& args) {
       float* sum = args.dweights == nullptr ? nullptr : sums + chunk * parameters;
       if (sum != nullptr) std::fill_n(sum, parameters, 0.f);
       HWY_DYNAMIC_DISPATCH(backward_samples)
-      (args, through_h, symmetric, scratches + chunk * 9 * state, sum, first, last);
+      (args, through_h, symmetric, scratches + chunk * kRefineBackwardScratch * state, sum, first,
+       last);
     });
   if (args.dweights == nullptr) return;
   parallel_for(parameters, 16384, [&](int64_t first, int64_t last) {
