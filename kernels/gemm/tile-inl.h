@@ -3,8 +3,10 @@
 // much as the product. Included after <hwy/highway.h>, once per instruction set.
 //
 // A tile of rows by vectors of columns stays in registers while k runs; a row's values of `a` are
-// broadcast, a row of `b` is read as vectors. 8 rows by 2 vectors are 16 sums on the way, twice
-// what the latency of two multiply-add units hides, and need 10 loads for 16 multiply-adds.
+// broadcast, a row of `b` is read as vectors. With 32 registers it has 6 rows by 4 vectors, 8 or 9
+// by 3 or 8 by 2: two to three times the sums that hide the latency of two multiply-add units, and
+// at most 10 loads for 16 multiply-adds. Columns are the outer loop: those of `b` that a tile reads
+// stay in the first-level cache while rows pass.
 //
 // Every element is one chain of fused multiply-adds in the order of k: the same bits however the
 // rows are cut.
@@ -31,9 +33,9 @@ struct TileTerm {
 };
 
 #if HWY_TARGET <= HWY_AVX3
-inline constexpr int kTileRows = 8;  // of 32 registers, 16 hold sums
+inline constexpr int kTileRows = 8, kWideTileRows = 6;
 #else
-inline constexpr int kTileRows = 4;
+inline constexpr int kTileRows = 4, kWideTileRows = 2;
 #endif
 
 template <int kRows, int kVectors, class Io>
@@ -84,7 +86,10 @@ HWY_INLINE void tile_product(int64_t m, int64_t n, const Start& start, const Fin
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
   int64_t j = 0;
   for (int64_t left = n / lanes; left > 0; left = (n - j) / lanes) {
-    if (left == 2 || left == 4) {
+    if (left == 4) {
+      tile_panel<kWideTileRows, 4>(WholeVector{}, 0, m, j, start, finish, terms...);
+      j += 4 * lanes;
+    } else if (left == 2) {
       tile_panel<kRows, 2>(WholeVector{}, 0, m, j, start, finish, terms...);
       j += 2 * lanes;
     } else if (left >= 3) {
