@@ -104,6 +104,27 @@ void apply_gates(const float* x, const float* from_s, const float* bias, const f
   }
 }
 
+// out [H, rows] with `stride` columns = w [rows, H] transposed, four rows at a time.
+void transpose(const float* w, int64_t rows, int64_t channels, int64_t stride, float* out) {
+  const D d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  HWY_ALIGN float four[4 * HWY_MAX_BYTES / sizeof(float)];
+  int64_t i = 0;
+  for (; i + 4 <= rows; i += 4) {
+    const float* row = w + i * channels;
+    int64_t k = 0;
+    for (; k + lanes <= channels; k += lanes) {
+      const auto load = [&](int64_t r) { return hn::LoadU(d, row + r * channels + k); };
+      hn::StoreInterleaved4(load(0), load(1), load(2), load(3), d, four);
+      for (int64_t j = 0; j < lanes; ++j) std::copy_n(four + 4 * j, 4, out + (k + j) * stride + i);
+    }
+    for (; k < channels; ++k)
+      for (int64_t r = 0; r < 4; ++r) out[k * stride + i + r] = row[r * channels + k];
+  }
+  for (; i < rows; ++i)
+    for (int64_t k = 0; k < channels; ++k) out[k * stride + i] = w[i * channels + k];
+}
+
 // All steps of samples [first, last). `packed` are the transposed weights: [H, 5H] of receiver,
 // sender and state, [H, 3H] of message.
 void forward_samples(const RefineArgs<float>& args, const float* packed, float* scratch,
@@ -134,14 +155,14 @@ void forward_samples(const RefineArgs<float>& args, const float* packed, float* 
 // ---- backward ----------------------------------------------------------------------------------
 
 // From dh, the gradient of the step's result, to those before the gates and to the part of h's that
-// comes through z; adds up the gradient of x.
+// comes through z; adds up the gradient of x, if it is wanted.
 void gates_backward(const float* saved, const float* h, const float* g, int64_t nodes,
                     int64_t channels, float* gradients, float* dh, float* dx) {
   const V one = hn::Set(D(), 1.f);
   for (int64_t i = 0; i < nodes; ++i) {
     const float* row = saved + i * kSaved * channels;
     float* d = gradients + i * kGradients * channels;
-    float* dx_row = dx + 3 * i * channels;
+    float* dx_row = dx == nullptr ? nullptr : dx + 3 * i * channels;
     for_vectors(channels, [&](auto io, int64_t k) {
       const auto kept = [&](int column) { return io.load(row + column * channels + k); };
       const V r = kept(kR), z = kept(kZ), n = kept(kN);
@@ -157,6 +178,7 @@ void gates_backward(const float* saved, const float* h, const float* g, int64_t 
       const V to_x[] = {dr, dz, dn};
       for (int gate = 0; gate < 3; ++gate) {
         io.store(to_x[gate], d + (kDxGates + gate) * channels + k);
+        if (dx_row == nullptr) continue;
         float* sum = dx_row + gate * channels + k;
         io.store(hn::Add(io.load(sum), to_x[gate]), sum);
       }
@@ -237,9 +259,9 @@ void backward_samples(const RefineBackwardArgs<float>& args, const float* throug
   float* ds = gradients + kGradients * state;
   for (int64_t b = first; b < last; ++b) {
     float* dh = args.dh + b * state;
-    float* dx = args.dx + 3 * b * state;
+    float* dx = args.dx == nullptr ? nullptr : args.dx + 3 * b * state;
     std::fill_n(dh, state, 0.f);
-    std::fill_n(dx, 3 * state, 0.f);
+    if (dx != nullptr) std::fill_n(dx, 3 * state, 0.f);
     for (int64_t t = steps - 1; t >= 0; --t) {
       const float* h = t == 0 ? args.h + b * state : args.out + ((t - 1) * batch + b) * state;
       const float* saved = args.saved + (b * steps + t) * kSaved * state;
@@ -274,15 +296,10 @@ HWY_AFTER_NAMESPACE();
 namespace stillpoint::kernels {
 namespace {
 
+HWY_EXPORT(transpose);
 HWY_EXPORT(forward_samples);
 HWY_EXPORT(backward_samples);
 HWY_EXPORT(add_parts);
-
-// out [H, rows] with `stride` columns = w [rows, H] transposed.
-void transpose(const float* w, int64_t rows, int64_t channels, int64_t stride, float* out) {
-  for (int64_t i = 0; i < rows; ++i)
-    for (int64_t k = 0; k < channels; ++k) out[k * stride + i] = w[i * channels + k];
-}
 
 }  // namespace
 
@@ -291,6 +308,7 @@ void cpu::refine(const RefineArgs<float>& args) {
   const int64_t channels = args.size.channels, state = args.size.nodes * channels;
   if (args.size.batch * state == 0) return;
   float* packed = args.workspace;
+  const auto transpose = HWY_DYNAMIC_DISPATCH(transpose);
   transpose(w.receiver, channels, channels, 5 * channels, packed);
   transpose(w.sender, channels, channels, 5 * channels, packed + channels);
   transpose(w.state, 3 * channels, channels, 5 * channels, packed + 2 * channels);
