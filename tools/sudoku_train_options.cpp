@@ -111,6 +111,7 @@ int run(Given& given, const CLI::App& app) {
   const sudoku::CarryOptions defaults = sudoku::carry_options(given.regime);
   carry.window = given.window > 0 ? given.window : defaults.window;
   carry.segments = given.segments > 0 ? given.segments : defaults.segments;
+  carry.slice = sudoku::default_slice(c.train.net.model, c.common.device);
   if (defaults.equilibrium) carry.equilibrium = given.equilibrium.made();
   const bool symbol = c.train.net.model == sudoku::Model::symbol;
   c.train.net.channels = given.channels > 0 ? given.channels : symbol ? 32 : 96;

@@ -29,7 +29,7 @@ namespace {
 using sudoku::Board;
 
 constexpr uint64_t kSeed = 1;
-constexpr size_t kSlice = 8;  // boards that training refines together
+constexpr size_t kSlice = 4;  // boards that training refines together
 constexpr int64_t kUnrolled = 16;
 
 class Contender {

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "models/sudoku/network.h"
+#include "models/sudoku/carry.h"
 
 namespace stillpoint::bench {
 
@@ -15,7 +15,7 @@ struct Task {
   int64_t steps;
 
   // Boards that our side refines together: the defaults of training and of evaluation.
-  int64_t slice() const { return train ? 8 : 32; }
+  int64_t slice() const { return train ? sudoku::default_slice(model, Device::cpu) : 32; }
 };
 
 // products + streams, in seconds of num_threads() threads. products: the flops of the dense

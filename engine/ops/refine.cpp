@@ -104,8 +104,8 @@ Gradients backward(const Tensor& g, const Tensor& out, const Tensor& saved, cons
   const kernels::RefineSize size = size_of(p.h, p.steps);
   const int64_t c = size.channels;
   Tensor dh = Tensor::empty(p.h.shape(), options);
-  Tensor dx = Tensor::empty(p.x.shape(), options);
-  Tensor dw;
+  Tensor dx, dw;
+  if (p.x.requires_grad()) dx = Tensor::empty(p.x.shape(), options);
   for (const Tensor& t : {w.receiver, w.receiver_bias, w.sender, w.message, w.state, w.state_bias})
     if (t.requires_grad() && !dw) dw = Tensor::empty({kernels::refine_parameters(c)}, options);
   Tensor workspace = Tensor::empty({kernels::refine_backward_workspace(size)}, options);
@@ -118,7 +118,7 @@ Gradients backward(const Tensor& g, const Tensor& out, const Tensor& saved, cons
                             .saved = saved.data<T>(),
                             .g = g.data<T>(),
                             .dh = dh.mutable_data<T>(),
-                            .dx = dx.mutable_data<T>(),
+                            .dx = dx ? dx.mutable_data<T>() : nullptr,
                             .dweights = dw ? dw.mutable_data<T>() : nullptr,
                             .workspace = workspace.mutable_data<T>(),
                             .pattern = p.graph.view(),
@@ -135,7 +135,7 @@ Gradients backward(const Tensor& g, const Tensor& out, const Tensor& saved, cons
     return dw ? once(dw.alias(std::move(shape), row * c)) : Tensor();
   };
   return {once(dh),
-          once(dx),
+          dx ? once(dx) : Tensor(),
           weight({c, c}, 0),
           weight({c}, 8 * c),
           weight({c, c}, c),

@@ -115,7 +115,7 @@ struct Saved {
   Graph factors;
   Tensor h, clues;
   FactorWeights weights;
-  Tensor u, r;
+  Tensor u, r, messages;
 };
 
 // Of h and, unless all of them are constants, of every parameter.
@@ -138,6 +138,7 @@ Gradients fused_backward(const Tensor& g, const Tensor& states, const Saved& s) 
                             .states = states.data<T>(),
                             .u = s.u.data<T>(),
                             .r = s.r.data<T>(),
+                            .messages = s.messages ? s.messages.data<T>() : nullptr,
                             .g = g.data<T>(),
                             .dh = dh.mutable_data<T>(),
                             .dparameters = all ? all.mutable_data<T>() : nullptr,
@@ -170,7 +171,7 @@ Tensor refine_factor(const Tensor& h, const Tensor& clues, const FactorWeights& 
       std::any_of(inputs.begin(), inputs.end(), [](const Tensor& t) { return needs_record({t}); });
   const bool all = recorded || options.keep == States::all;
 
-  Saved saved{sizes, factors, h, clues, w, {}, {}};
+  Saved saved{sizes, factors, h, clues, w, {}, {}, {}};
   Shape shape = h.shape();
   if (all) shape.insert(shape.begin(), sizes.steps);
   Tensor states = Tensor::empty(shape, h.options());
@@ -178,6 +179,8 @@ Tensor refine_factor(const Tensor& h, const Tensor& clues, const FactorWeights& 
     saved.u = Tensor::empty({sizes.steps, sizes.boards, sizes.nodes, sizes.hidden}, h.options());
     saved.r = Tensor::empty({sizes.steps, sizes.boards, sizes.nodes}, h.options());
   }
+  if (recorded && sizes.steps == 1 && h.device() == Device::cpu && h.dtype() == DType::f32)
+    saved.messages = Tensor::empty({sizes.boards, kernels::message_count(sizes)}, h.options());
   Tensor work = workspace(sizes, h, Direction::forward);
   STILLPOINT_DISPATCH(refine_factor, h, ([&]<class T>() {
                         return kernels::RefineFactorArgs<T>{
@@ -190,6 +193,7 @@ Tensor refine_factor(const Tensor& h, const Tensor& clues, const FactorWeights& 
                             .states = states.mutable_data<T>(),
                             .u = all ? saved.u.mutable_data<T>() : nullptr,
                             .r = all ? saved.r.mutable_data<T>() : nullptr,
+                            .messages = saved.messages ? saved.messages.mutable_data<T>() : nullptr,
                             .workspace = work.mutable_data<T>()};
                       }));
   if (!recorded) return states;

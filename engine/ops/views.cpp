@@ -43,6 +43,7 @@ Tensor rows(const Tensor& x, int64_t begin, int64_t length) {
   check<ShapeError>(x.rank() > 0, "rows: x has no dimension to take rows of");
   check<ShapeError>(begin >= 0 && length >= 0 && length <= x.dim(0) && begin <= x.dim(0) - length,
                     "rows: [{}, {} + {}) of shape {}", begin, begin, length, x.shape());
+  if (length == x.dim(0)) return x;
   Shape shape = x.shape();
   shape[0] = length;
   const int64_t row = x.dim(0) == 0 ? 0 : x.numel() / x.dim(0);

@@ -23,8 +23,8 @@
 // block's on CUDA, so results are the same bits for any thread count. next may be z; nothing else
 // may alias.
 //
-// Cost per element with m differences: 6 m + 7 flops, and 8 m + 44 bytes, what each of the three
-// passes (history, Gram matrix, next) touches counted once.
+// Cost per element with m differences: 6 m + 7 flops, and 8 m + 44 bytes, what each of the passes
+// (history with Gram matrix, next) touches counted once; CUDA passes once more for the matrix.
 #pragma once
 
 #include <cstdint>

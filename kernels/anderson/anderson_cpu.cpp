@@ -1,5 +1,5 @@
-// anderson on the CPU: three passes over a row. The inner products are summed in double by hand;
-// the other two passes are loops that any compiler vectorises.
+// anderson on the CPU: two passes over a row, each of which reads half of the history once. The
+// first makes differences and adds up inner products in double, block by block.
 #include "kernels/anderson/anderson.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -11,6 +11,7 @@
 #include <limits>
 
 #include "kernels/anderson/anderson_solve.h"
+#include "kernels/common/math-inl.h"
 #include "kernels/common/parallel.h"
 #include "kernels/common/row_sums-inl.h"
 #include "kernels/solver_check/solver_check.h"
@@ -19,10 +20,11 @@ HWY_BEFORE_NAMESPACE();
 namespace stillpoint::kernels::cpu::HWY_NAMESPACE {
 namespace {
 
-using namespace kernels::HWY_NAMESPACE;  // sums of rows
+using namespace kernels::HWY_NAMESPACE;  // vectors, sums of rows
 
 constexpr double kLargest = std::numeric_limits<double>::max();
-constexpr int64_t kBlock = 2048;  // elements that stay in the first-level cache while next is mixed
+constexpr int64_t kBlock =
+    1024;  // elements whose residuals and differences stay in the first cache
 
 // The residual, and if there was an iterate before, the difference and the move since. Unless told
 // that nothing overlaps, compilers do one element at a time.
@@ -40,6 +42,57 @@ HWY_INLINE void remember(const float* z, const float* fz, int64_t n, bool moved,
   }
 }
 
+// Adds the inner products of kN differences, `stride` apart, with the newest and with g. Products
+// of floats are exact in double, so that it is all one whether they are rounded before they are
+// added.
+template <int kN>
+HWY_INLINE void add_dots(const float* dg, int64_t stride, const float* newest, const float* g,
+                         int64_t n, double* with_newest, double* with_g) {
+  const hn::ScalableTag<double> d;
+  using Doubles = hn::Vec<decltype(d)>;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  Doubles of_newest[kN], of_g[kN];
+  each<kN>([&](auto j) HWY_ATTR { of_newest[j] = of_g[j] = hn::Zero(d); });
+  int64_t k = 0;
+  for (; k + lanes <= n; k += lanes) {
+    const Doubles last = load_double(newest + k), residual = load_double(g + k);
+    each<kN>([&](auto j) HWY_ATTR {
+      const Doubles x = load_double(dg + j * stride + k);
+      of_newest[j] = hn::MulAdd(x, last, of_newest[j]);
+      of_g[j] = hn::MulAdd(x, residual, of_g[j]);
+    });
+  }
+  each<kN>([&](auto j) HWY_ATTR {
+    with_newest[j] += hn::GetLane(hn::SumOfLanes(d, of_newest[j]));
+    with_g[j] += hn::GetLane(hn::SumOfLanes(d, of_g[j]));
+    for (int64_t e = k; e < n; ++e) {
+      const double x = dg[j * stride + e];
+      with_newest[j] += x * static_cast<double>(newest[e]);
+      with_g[j] += x * static_cast<double>(g[e]);
+    }
+  });
+}
+
+// next = z + mixing g - the moves, n apart, by their weights.
+HWY_INLINE void mix(const float* z, const float* g, const float* moves, int64_t n, int columns,
+                    const float* weights, float mixing, float* next) {
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
+  for_blocks<4>(n, [&](auto io, int64_t k, auto count) HWY_ATTR {
+    V sum[count];
+    each<count>([&](auto v) HWY_ATTR {
+      const int64_t at = k + v * lanes;
+      sum[v] = hn::MulAdd(hn::Set(D(), mixing), io.load(g + at), io.load(z + at));
+    });
+    for (int j = 0; j < columns; ++j) {
+      const V weight = hn::Set(D(), weights[j]);
+      each<count>([&](auto v) HWY_ATTR {
+        sum[v] = hn::NegMulAdd(weight, io.load(moves + j * n + k + v * lanes), sum[v]);
+      });
+    }
+    each<count>([&](auto v) HWY_ATTR { io.store(sum[v], next + k + v * lanes); });
+  });
+}
+
 void step_row(const AndersonArgs<float>& args, int64_t r) {
   const int64_t b = args.index[r], n = args.n;
   const int m = args.memory;
@@ -55,33 +108,37 @@ void step_row(const AndersonArgs<float>& args, int64_t r) {
   float* moves = args.moves + b * m * n;
   float* dg = args.dg + b * m * n;
   const auto mixing = static_cast<float>(args.mixing);
-  int32_t count = args.count[b];
+  const int32_t count = args.count[b];
   const int slot = anderson_slot(count, m);
-  float* move = moves + slot * n;
-  float* newest = dg + slot * n;
-  remember(z, fz, n, count > 0, mixing, z_before, g, newest, move);
-  if (args.begin <= kLargest &&
-      anderson_far(dot_in_double(g, g, n), dot_in_double(fz, fz, n), args.begin))
-    count = 0;
-  args.count[b] = count + 1;
-  const int columns = anderson_columns(count, m);
-  double gamma[kAndersonMemory], scratch[anderson_scratch(kAndersonMemory)];
-  double* gram = args.gram + b * m * m;
-  for (int j = 0; j < columns; ++j) {
-    const auto [of_newest, of_g] = dots_in_double(dg + j * n, newest, g, n);
-    gram[j * m + slot] = gram[slot * m + j] = of_newest;
-    gamma[j] = of_g;
-  }
-  anderson_solve(gram, m, columns, args.ridge, gamma, scratch, 0, 1, [] {});
+  const bool asks_how_far = args.begin <= kLargest;
+  int columns = anderson_columns(count, m);
+  double with_newest[kAndersonMemory] = {}, gamma[kAndersonMemory] = {};
+  double g_squares = 0, fz_squares = 0;
   for (int64_t first = 0; first < n; first += kBlock) {
-    const int64_t last = std::min(n, first + kBlock);
-    for (int64_t k = first; k < last; ++k) next[k] = z[k] + mixing * g[k];
-    for (int j = 0; j < columns; ++j) {
-      const auto weight = static_cast<float>(gamma[j]);
-      const float* move_j = moves + j * n;
-      for (int64_t k = first; k < last; ++k) next[k] -= weight * move_j[k];
+    const int64_t size = std::min(kBlock, n - first);
+    float* newest = dg + slot * n + first;
+    remember(z + first, fz + first, size, count > 0, mixing, z_before + first, g + first, newest,
+             moves + slot * n + first);
+    if (asks_how_far) {
+      g_squares += dot_in_double(g + first, g + first, size);
+      fz_squares += dot_in_double(fz + first, fz + first, size);
     }
+    int j = 0;
+    for (; j + 4 <= columns; j += 4)
+      add_dots<4>(dg + j * n + first, n, newest, g + first, size, with_newest + j, gamma + j);
+    for (; j < columns; ++j)
+      add_dots<1>(dg + j * n + first, n, newest, g + first, size, with_newest + j, gamma + j);
   }
+  const bool far = asks_how_far && anderson_far(g_squares, fz_squares, args.begin);
+  if (far) columns = 0;
+  args.count[b] = far ? 1 : count + 1;
+  double* gram = args.gram + b * m * m;
+  for (int j = 0; j < columns; ++j) gram[j * m + slot] = gram[slot * m + j] = with_newest[j];
+  double scratch[anderson_scratch(kAndersonMemory)];
+  anderson_solve(gram, m, columns, args.ridge, gamma, scratch, 0, 1, [] {});
+  float weights[kAndersonMemory];
+  std::copy_n(gamma, columns, weights);
+  mix(z, g, moves, n, columns, weights, mixing, next);
 }
 
 }  // namespace

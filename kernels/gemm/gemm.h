@@ -5,12 +5,12 @@
 // op(x) is x or its transpose; all matrices are row-major without gaps. k = 0 gives act(bias). The
 // outputs may not alias the inputs.
 //
-// Products are formed by a library (CPU: oneDNN, docs/decisions/0001-cpu-product.md; CUDA: cuBLAS),
-// bias and activation by a pass over the result. On the CPU the library runs on one thread per
-// block of the result, and the blocks depend on the sizes alone: rows of the result, or, where the
-// result is small and k is long (weight gradients), stretches of k whose partial products are added
-// in their order. So the result is the same bits for any number of threads. On CUDA it is the same
-// in every run on the same device, as cuBLAS is for one stream with a fixed workspace.
+// Products are formed by a library (CPU: oneDNN but for vectors, docs/decisions/0001; CUDA:
+// cuBLAS), bias and activation by a pass over the result. On the CPU the library runs on one thread
+// per block of the result, and the blocks depend on the sizes alone: rows of the result, or, where
+// the result is small and k is long (weight gradients), stretches of k whose partial products are
+// added in their order. So the result is the same bits for any number of threads. On CUDA it is the
+// same in every run on a device, as cuBLAS is for one stream with a fixed workspace.
 //
 // Cost: 2 m n k flops; 4 (m k + k n + m n) bytes, and on CUDA 8 m n more for bias and activation.
 #pragma once

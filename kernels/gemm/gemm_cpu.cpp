@@ -58,6 +58,35 @@ void add_parts(const GemmArgs<float>& args, int64_t parts, int64_t first, int64_
   });
 }
 
+// out = sum over l of a(i, l) times row l of b.
+void sums_of_rows(const cpu::Product& p) {
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
+  const int64_t next_row = p.transpose_a ? 1 : p.lda, next_term = p.transpose_a ? p.lda : 1;
+  for (int64_t i = 0; i < p.m; ++i)
+    for_blocks<4>(p.n, [&](auto io, int64_t j, auto count) {
+      V sum[count];
+      each<count>([&](auto v) { sum[v] = hn::Zero(D()); });
+      for (int64_t l = 0; l < p.k; ++l) {
+        const V weight = hn::Set(D(), p.a[i * next_row + l * next_term]);
+        each<count>([&](auto v) {
+          sum[v] = hn::MulAdd(weight, io.load(p.b + l * p.ldb + j + v * lanes), sum[v]);
+        });
+      }
+      each<count>([&](auto v) { io.store(sum[v], p.out + i * p.ldo + j + v * lanes); });
+    });
+}
+
+// out [m, 1] from the rows of a and the vector b.
+void inner_products(const cpu::Product& p) {
+  for (int64_t i = 0; i < p.m; ++i) {
+    V sum = hn::Zero(D());
+    for_vectors(p.k, [&](auto io, int64_t l) {
+      sum = hn::MulAdd(io.load(p.a + i * p.lda + l), io.load(p.b + l), sum);
+    });
+    p.out[i * p.ldo] = sum_lanes(sum);
+  }
+}
+
 }  // namespace
 }  // namespace stillpoint::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -68,6 +97,8 @@ namespace {
 
 HWY_EXPORT(finish_rows);
 HWY_EXPORT(add_parts);
+HWY_EXPORT(sums_of_rows);
+HWY_EXPORT(inner_products);
 
 // Rows per block: about 4 million multiply-adds, enough for the library to reach its rate.
 int64_t block_rows(int64_t n, int64_t k) {
@@ -93,6 +124,20 @@ cpu::Product block(const GemmArgs<float>& args, int64_t first, int64_t last, int
           .transpose_b = args.transpose_b};
 }
 
+// Products with a vector read everything once, so that nothing is worth packing: loops of our own
+// make them, and a program without others (SymbolNet in float32) never pays for the library's
+// generated code, 7 MiB.
+void multiply(const cpu::Product& p) {
+  const bool rows_of_b = !p.transpose_b || p.ldb == 1;
+  if ((p.m == 1 && !p.transpose_b) || (p.k == 1 && rows_of_b)) {
+    HWY_DYNAMIC_DISPATCH(sums_of_rows)(p);
+  } else if (p.n == 1 && !p.transpose_a && (p.transpose_b || p.ldb == 1)) {
+    HWY_DYNAMIC_DISPATCH(inner_products)(p);
+  } else {
+    cpu::product(p);
+  }
+}
+
 }  // namespace
 
 void cpu::gemm(const GemmArgs<float>& args) {
@@ -100,8 +145,8 @@ void cpu::gemm(const GemmArgs<float>& args) {
   const int64_t parts = gemm_k_parts(args.m, args.k);
   if (parts > 1) {
     parallel_for(parts, 1, [&](int64_t part, int64_t) {
-      product(block(args, 0, args.m, part * args.k / parts, (part + 1) * args.k / parts,
-                    args.workspace + part * args.m * args.n));
+      multiply(block(args, 0, args.m, part * args.k / parts, (part + 1) * args.k / parts,
+                     args.workspace + part * args.m * args.n));
     });
     parallel_for(args.m, std::max<int64_t>(1, 16384 / args.n), [&](int64_t first, int64_t last) {
       HWY_DYNAMIC_DISPATCH(add_parts)(args, parts, first, last);
@@ -113,7 +158,7 @@ void cpu::gemm(const GemmArgs<float>& args) {
     if (args.k == 0) {
       std::fill(args.out + first * args.n, args.out + last * args.n, 0.f);
     } else {
-      product(block(args, first, last, 0, args.k, args.out));
+      multiply(block(args, first, last, 0, args.k, args.out));
     }
     HWY_DYNAMIC_DISPATCH(finish_rows)(args, first, last);
   });

@@ -75,38 +75,6 @@ HWY_INLINE Row row_of(const CsrView& p, int64_t i) {
   return {p.indices + p.offsets[i], p.indices + p.offsets[i + 1]};
 }
 
-// Asks for `n` floats, also where they will be written: they come from the third-level cache while
-// something else is computed.
-HWY_INLINE void prefetch(const float* x, int64_t n) {
-  for (int64_t k = 0; k < n; k += 16) __builtin_prefetch(x + k);
-}
-
-// body(0), body(1), ... body(kN - 1), written out: GCC turns loops over arrays of vectors into
-// memory traffic before it unrolls them.
-template <int kN, class Body>
-HWY_INLINE void each(Body&& body) {
-  [&]<int... kV>(std::integer_sequence<int, kV...>) {
-    (body(std::integral_constant<int, kV>()), ...);
-  }
-  (std::make_integer_sequence<int, kN>());
-}
-
-// Calls body(io, k, number of vectors) for blocks of kVectors vectors of [0, n), then of half as
-// many, then for the single vectors that are left.
-template <int kVectors, class Body>
-HWY_INLINE void for_blocks(int64_t n, Body&& body) {
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
-  constexpr int kHalf = kVectors / 2;
-  int64_t k = 0;
-  for (; k + kVectors * lanes <= n; k += kVectors * lanes)
-    body(WholeVector{}, k, std::integral_constant<int, kVectors>());
-  if constexpr (kHalf > 1)
-    for (; k + kHalf * lanes <= n; k += kHalf * lanes)
-      body(WholeVector{}, k, std::integral_constant<int, kHalf>());
-  for_vectors(n - k,
-              [&](auto io, int64_t rest) { body(io, k + rest, std::integral_constant<int, 1>()); });
-}
-
 // ---- rows --------------------------------------------------------------------------------------
 
 template <int kN, class Io>

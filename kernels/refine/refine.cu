@@ -137,8 +137,9 @@ __device__ __forceinline__ void add_outer(Tiles& tiles, const float* d, int colu
 
 // From the gates, which d holds in place of their gradients, and dh, the gradient of the step's
 // result (with g, which is all of it after the last step), to the gradients before the gates and to
-// the part of h's that comes through z; adds up that of x. The gates come through memory because
-// the registers of a product's tile do not suffice for all this. Between two barriers.
+// the part of h's that comes through z; adds up that of x, if it is wanted. The gates come through
+// memory because the registers of a product's tile do not suffice for all this. Between two
+// barriers.
 __device__ __forceinline__ void gates_backward(int channels, int state, const float* h,
                                                const float* g, bool last_step, float* d, float* dh,
                                                float* dx) {
@@ -159,6 +160,7 @@ __device__ __forceinline__ void gates_backward(int channels, int state, const fl
 #pragma unroll
     for (int gate = 0; gate < 3; ++gate) {
       row[(kDxGates + gate) * channels] = to_x[gate];
+      if (dx == nullptr) continue;
       float& sum = dx[(3 * i + gate) * channels + k];
       sum = last_step ? to_x[gate] : sum + to_x[gate];
     }
@@ -217,7 +219,7 @@ __device__ void step_backward(const RefineBackwardArgs<float>& args, int64_t b, 
               row[kDxGates * channels] = gate.n;
             });
   gates_backward(channels, state, h, g, t + 1 == args.size.steps, d, args.dh + b * state,
-                 args.dx + 3 * b * state);
+                 args.dx == nullptr ? nullptr : args.dx + 3 * b * state);
   const Matrix before_s = plain(d + kDxGates * channels, kGradients * channels);
   if (sum != nullptr)
     add_outer(tiles, before_s.first, 3 * channels, s, nodes, channels,

@@ -89,7 +89,7 @@ struct RefineBackwardArgs {
   const T* saved;  // [refine_saved(size)], from the forward on the CPU; others ignore it
   const T* g;      // [steps, batch, nodes, H]
   T* dh;           // [batch, nodes, H]
-  T* dx;           // [batch, nodes, 3H]
+  T* dx;           // [batch, nodes, 3H]; or null where it is not wanted
   T* dweights;     // [refine_parameters(H)], in the order below; or null where none is wanted
   T* workspace;    // [refine_backward_workspace(size)]
   CsrView pattern;

@@ -119,6 +119,47 @@ HWY_INLINE void gates_panel(Io io, const Step& step, const float* bias, const fl
     gates_panel<kRows / 2>(io, step, bias, from_h, from_s, channels, i, nodes, k);
 }
 
+// out [H, rows] with `stride` columns = w [rows, H] transposed, four rows at a time.
+void transpose(const float* w, int64_t rows, int64_t channels, int64_t stride, float* out) {
+  const D d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  HWY_ALIGN float four[4 * HWY_MAX_BYTES / sizeof(float)];
+  int64_t i = 0;
+  for (; i + 4 <= rows; i += 4) {
+    const float* row = w + i * channels;
+    int64_t k = 0;
+    for (; k + lanes <= channels; k += lanes) {
+      const auto load = [&](int64_t r) { return hn::LoadU(d, row + r * channels + k); };
+      hn::StoreInterleaved4(load(0), load(1), load(2), load(3), d, four);
+      for (int64_t j = 0; j < lanes; ++j) std::copy_n(four + 4 * j, 4, out + (k + j) * stride + i);
+    }
+    for (; k < channels; ++k)
+      for (int64_t r = 0; r < 4; ++r) out[k * stride + i + r] = row[r * channels + k];
+  }
+  for (; i < rows; ++i)
+    for (int64_t k = 0; k < channels; ++k) out[k * stride + i] = w[i * channels + k];
+}
+
+// Packs the weights for forward_samples; those of gates a vector of channels at a time, the end of
+// the last one filled with zeros.
+void pack_weights(const RefineWeights<float>& w, int64_t channels, float* out) {
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(D())), square = channels * channels;
+  transpose(w.receiver, channels, channels, 2 * channels, out);
+  transpose(w.sender, channels, channels, 2 * channels, out + channels);
+  float* bias = out + 2 * square;
+  std::copy_n(w.receiver_bias, channels, bias);
+  std::fill_n(bias + channels, channels, 0.f);
+  float* gates = bias + 2 * channels;
+  for (const float* from : {w.state, w.message}) {
+    if (channels % lanes != 0) std::fill_n(gates, refine_gate_weights(channels), 0.f);
+    for (int64_t k = 0; k < channels; k += lanes)
+      for (int64_t gate = 0; gate < 3; ++gate)
+        transpose(from + gate * square + k * channels, std::min(lanes, channels - k), channels,
+                  3 * lanes, gates + 3 * channels * k + gate * lanes);
+    gates += refine_gate_weights(channels);
+  }
+}
+
 // All steps of samples [first, last). `packed` are the transposed weights of receiver and sender
 // [H, 2H], their biases [2H] and the gates' weights of h and of s.
 void forward_samples(const RefineArgs<float>& args, const float* packed, float* scratch,
@@ -154,27 +195,17 @@ void forward_samples(const RefineArgs<float>& args, const float* packed, float* 
   }
 }
 
-// Packs [3H, H] weights of the gates: out[k / lanes][input][gate][lane].
-void pack_gates(const float* w, int64_t channels, float* out) {
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
-  for (int64_t k = 0; k < channels; k += lanes)
-    for (int64_t l = 0; l < channels; ++l)
-      for (int64_t gate = 0; gate < 3; ++gate)
-        for (int64_t v = 0; v < lanes; ++v)
-          *out++ = k + v < channels ? w[(gate * channels + k + v) * channels + l] : 0;
-}
-
 // ---- backward ----------------------------------------------------------------------------------
 
 // From dh, the gradient of the step's result, to those before the gates and to the part of h's that
-// comes through z; adds up the gradient of x.
+// comes through z; adds up the gradient of x, if it is wanted.
 void gates_backward(const float* saved, const float* h, const float* g, int64_t nodes,
                     int64_t channels, float* gradients, float* dh, float* dx) {
   const V one = hn::Set(D(), 1.f);
   for (int64_t i = 0; i < nodes; ++i) {
     const float* row = saved + i * kSaved * channels;
     float* d = gradients + i * kGradients * channels;
-    float* dx_row = dx + 3 * i * channels;
+    float* dx_row = dx == nullptr ? nullptr : dx + 3 * i * channels;
     for_vectors(channels, [&](auto io, int64_t k) {
       const auto kept = [&](int column) { return io.load(row + column * channels + k); };
       const V r = kept(kR), z = kept(kZ), n = kept(kN);
@@ -188,6 +219,7 @@ void gates_backward(const float* saved, const float* h, const float* g, int64_t 
       const V to_x[] = {dr, dz, dn};
       for (int gate = 0; gate < 3; ++gate) {
         io.store(to_x[gate], d + (kDr + gate) * channels + k);
+        if (dx_row == nullptr) continue;
         float* sum = dx_row + gate * channels + k;
         io.store(hn::Add(io.load(sum), to_x[gate]), sum);
       }
@@ -265,9 +297,9 @@ void backward_samples(const RefineBackwardArgs<float>& args, const float* throug
   float* ds = gradients + kGradients * state;
   for (int64_t b = first; b < last; ++b) {
     float* dh = args.dh + b * state;
-    float* dx = args.dx + 3 * b * state;
+    float* dx = args.dx == nullptr ? nullptr : args.dx + 3 * b * state;
     std::fill_n(dh, state, 0.f);
-    std::fill_n(dx, 3 * state, 0.f);
+    if (dx != nullptr) std::fill_n(dx, 3 * state, 0.f);
     for (int64_t t = steps - 1; t >= 0; --t) {
       const float* h = t == 0 ? args.h + b * state : args.out + ((t - 1) * batch + b) * state;
       const float* saved = args.saved + (b * steps + t) * kSaved * state;
@@ -303,16 +335,10 @@ HWY_AFTER_NAMESPACE();
 namespace stillpoint::kernels {
 namespace {
 
-HWY_EXPORT(pack_gates);
+HWY_EXPORT(pack_weights);
 HWY_EXPORT(forward_samples);
 HWY_EXPORT(backward_samples);
 HWY_EXPORT(add_parts);
-
-// out [H, rows] with `stride` columns = w [rows, H] transposed.
-void transpose(const float* w, int64_t rows, int64_t channels, int64_t stride, float* out) {
-  for (int64_t i = 0; i < rows; ++i)
-    for (int64_t k = 0; k < channels; ++k) out[k * stride + i] = w[i * channels + k];
-}
 
 }  // namespace
 
@@ -320,17 +346,9 @@ void cpu::refine(const RefineArgs<float>& args) {
   const RefineWeights<float>& w = args.weights;
   const int64_t channels = args.size.channels, state = args.size.nodes * channels;
   if (args.size.batch * state == 0) return;
-  float* pair = args.workspace;
-  transpose(w.receiver, channels, channels, 2 * channels, pair);
-  transpose(w.sender, channels, channels, 2 * channels, pair + channels);
-  float* bias = pair + 2 * channels * channels;
-  std::copy_n(w.receiver_bias, channels, bias);
-  std::fill_n(bias + channels, channels, 0.f);
-  float* from_h = bias + 2 * channels;
-  float* from_s = from_h + refine_gate_weights(channels);
-  HWY_DYNAMIC_DISPATCH(pack_gates)(w.state, channels, from_h);
-  HWY_DYNAMIC_DISPATCH(pack_gates)(w.message, channels, from_s);
-  float* scratches = from_s + refine_gate_weights(channels);
+  HWY_DYNAMIC_DISPATCH(pack_weights)(w, channels, args.workspace);
+  float* scratches =
+      args.workspace + 2 * (channels + 1) * channels + 2 * refine_gate_weights(channels);
   const int64_t grain = refine_grain(args.size);
   parallel_for(args.size.batch, grain, [&](int64_t first, int64_t last) {
     HWY_DYNAMIC_DISPATCH(forward_samples)

@@ -112,7 +112,7 @@ void refine_backward(const RefineBackwardArgs<T>& args) {
     const T* x = args.x + 3 * b * state;
     T* dh = args.dh + b * state;
     std::fill_n(dh, state, T{0});
-    std::fill_n(args.dx + 3 * b * state, 3 * state, T{0});
+    if (args.dx != nullptr) std::fill_n(args.dx + 3 * b * state, 3 * state, T{0});
     for (int64_t t = steps - 1; t >= 0; --t) {
       const T* h = t == 0 ? args.h + b * state : args.out + ((t - 1) * batch + b) * state;
       refine_step(w, h, x, args.pattern, channels, step);
@@ -120,7 +120,7 @@ void refine_backward(const RefineBackwardArgs<T>& args) {
       std::copy_n(dh, state, part);
       gru_cell_backward(GruCellBackwardArgs<T>{step.x_gates, step.h_gates, h, part, dx_gates,
                                                dh_gates, dh, nodes, channels});
-      add_to(args.dx + 3 * b * state, dx_gates, 3 * state);
+      if (args.dx != nullptr) add_to(args.dx + 3 * b * state, dx_gates, 3 * state);
       product<T>(dx_gates, w.message, nullptr, ds, nodes, channels, 3 * channels, false);
       message_sum_backward(MessageSumBackwardArgs<T>{step.a, step.c, ds, da, dc, args.pattern,
                                                      args.transposed, 1, channels});

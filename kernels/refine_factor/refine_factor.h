@@ -14,9 +14,11 @@
 //
 // Boards are independent and each goes through all refinements before the next begins, so that what
 // it needs (0.9 MB for 9x9, C = 32) stays in cache. The forward keeps u and r of every refinement
-// if a gradient is wanted; the backward computes m and p again. Gradients of the parameters are
-// added up over at most kRefineFactorChunks groups of boards that depend on the number of boards
-// alone, then over the groups in their order: the same bits for any number of threads.
+// if a gradient is wanted; the backward computes m and p again, unless the CPU's forward of a
+// single refinement was asked to keep them, which pays where many products are formed at one point.
+// Gradients of the parameters are added up over at most kRefineFactorChunks groups of boards that
+// depend on the number of boards alone, then over the groups in their order: the same bits for any
+// number of threads.
 //
 // Outputs may not alias inputs. NaN in a state spreads over its board. At a kink, u = 0 or m = 0 or
 // p = 0, the derivative of relu is 0.
@@ -89,6 +91,11 @@ inline int64_t parameter_count(const RefineFactorSizes& s) {
   return c * c + c + types * (c * c + c + n * c) + 3 * n * c + s.kinds * n + c;
 }
 
+// m of every variable, s and p of every factor of a board.
+inline int64_t message_count(const RefineFactorSizes& s) {
+  return (s.nodes + 2 * s.factors()) * s.channels;
+}
+
 template <class T>
 struct RefineFactorArgs {
   RefineFactorSizes sizes;
@@ -97,10 +104,11 @@ struct RefineFactorArgs {
   const T* h;            // [boards, nodes, C]
   const int32_t* clues;  // [boards, nodes], in [0, kinds)
   RefineFactorParameters<const T*> parameters;
-  T* states;  // [steps, boards, nodes, C] h_1, h_2, ...; without u and r only the last, [boards,
-              // ...]
-  T* u;       // [steps, boards, nodes, hidden], or null
-  T* r;       // [steps, boards, nodes], or null
+  T* states;    // [steps, boards, nodes, C] h_1, h_2, ...; without u and r only the last, [boards,
+                // ...]
+  T* u;         // [steps, boards, nodes, hidden], or null
+  T* r;         // [steps, boards, nodes], or null
+  T* messages;  // [boards, message_count(sizes)] m, s, p of a single step, or null; CPU alone
   T* workspace;
 };
 
@@ -111,7 +119,8 @@ struct RefineFactorBackwardArgs {
   const T* h;
   const int32_t* clues;
   RefineFactorParameters<const T*> parameters;
-  const T *states, *u, *r;  // from the forward
+  const T *states, *u, *r;  // from the forward, and so
+  const T* messages;        // or null
   const T* g;               // [steps, boards, nodes, C], of the states
   T* dh;                    // [boards, nodes, C]
   T* dparameters;           // [parameter_count], split as split_parameters says; or null

@@ -18,10 +18,11 @@ namespace {
 
 template <class P>
 void refine_board(const RefineFactorArgs<float>& args, const P& products,
-                  const PackedWeights<typename P::Weight>& packed, const Scratch& scratch,
-                  int64_t b) {
+                  const PackedWeights<typename P::Weight>& packed, const Scratch& all, int64_t b) {
   const RefineFactorSizes& z = args.sizes;
   const int64_t state = z.nodes * z.channels;
+  const Scratch scratch = with_messages(
+      all, args.messages == nullptr ? nullptr : args.messages + b * message_count(z), z);
   const Step<P> step{products,     z,       args.parameters,         packed, args.members,
                      args.factors, scratch, args.clues + b * z.nodes};
   const float* h = args.h + b * state;
@@ -46,11 +47,15 @@ void refine_board(const RefineFactorArgs<float>& args, const P& products,
 
 template <class P>
 void backward_board(const RefineFactorBackwardArgs<float>& args, const P& products,
-                    const PackedWeights<typename P::Weight>& packed, const Scratch& scratch,
+                    const PackedWeights<typename P::Weight>& packed, const Scratch& all,
                     const RefineFactorParameters<float*>& d,
                     const Weights<typename P::Gradient>& dw, int64_t b) {
   const RefineFactorSizes& z = args.sizes;
   const int64_t state = z.nodes * z.channels;
+  // What is kept is only read.
+  float* kept =
+      args.messages == nullptr ? nullptr : const_cast<float*>(args.messages) + b * message_count(z);
+  const Scratch scratch = with_messages(all, kept, z);
   const Step<P> step{products,     z,       args.parameters,         packed, args.members,
                      args.factors, scratch, args.clues + b * z.nodes};
   std::fill(scratch.dh, scratch.dh + state, 0.f);
@@ -63,7 +68,7 @@ void backward_board(const RefineFactorBackwardArgs<float>& args, const P& produc
                         rows);
       step.through_update(args.u + at * z.nodes * z.hidden, first, rows, d, dw);
     }
-    step.messages(h);
+    if (kept == nullptr) step.messages(h);
     step.through_factors(d, dw);
     for (int64_t first = 0; first < z.nodes; first += kBlock) {
       const int64_t rows = std::min(kBlock, z.nodes - first);

@@ -103,6 +103,15 @@ inline Scratch make_scratch(Pieces& pieces, const RefineFactorSizes& z, Directio
   return x;
 }
 
+// The same with m, s and p of one board in the place that the caller keeps for them, if it does.
+inline Scratch with_messages(Scratch x, float* kept, const RefineFactorSizes& z) {
+  if (kept == nullptr) return x;
+  x.m = kept;
+  x.s = x.m + z.nodes * z.channels;
+  x.p = x.s + z.factors() * z.channels;
+  return x;
+}
+
 // Adds the tiles of a gradient to dw [out, in].
 inline void unpack(const Bf16Gradient& from, float* dw, int64_t row, int64_t out, int64_t in) {
   for (int64_t o = 0; o < out; ++o)

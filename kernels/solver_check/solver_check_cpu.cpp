@@ -26,18 +26,23 @@ void check_row(const SolverCheckArgs<float>& args, int64_t r) {
   if (args.status[b] != kSolverRunning) return;
   const float* z = args.z + r * n;
   const float* fz = args.fz + r * n;
-  const double difference_squares = sum_in_double(
-      n,
-      [=](int64_t k) HWY_ATTR {
-        const auto d = hn::Sub(load_double(fz + k), load_double(z + k));
-        return hn::Mul(d, d);
-      },
-      [=](int64_t k) {
-        const double d = static_cast<double>(fz[k]) - static_cast<double>(z[k]);
-        return d * d;
-      });
-  if (solver_verdict(args, b, difference_squares, dot_in_double(fz, fz, n)))
-    std::copy_n(z, n, args.best + b * n);
+  const hn::ScalableTag<double> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  auto differences = hn::Zero(d), sizes = hn::Zero(d);
+  int64_t k = 0;
+  for (; k + lanes <= n; k += lanes) {
+    const auto f = load_double(fz + k), g = hn::Sub(f, load_double(z + k));
+    differences = hn::MulAdd(g, g, differences);
+    sizes = hn::MulAdd(f, f, sizes);
+  }
+  double difference_squares = hn::GetLane(hn::SumOfLanes(d, differences));
+  double squares = hn::GetLane(hn::SumOfLanes(d, sizes));
+  for (; k < n; ++k) {
+    const double f = fz[k], g = f - static_cast<double>(z[k]);
+    difference_squares += g * g;
+    squares += f * f;
+  }
+  if (solver_verdict(args, b, difference_squares, squares)) std::copy_n(z, n, args.best + b * n);
 }
 
 }  // namespace

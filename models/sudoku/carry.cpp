@@ -64,6 +64,11 @@ CarryOptions carry_options(Regime regime) {
   return options;
 }
 
+int64_t default_slice(Model model, Device device) {
+  if (model == Model::learned_graph) return 8;
+  return device == Device::cuda ? 256 : 4;
+}
+
 Regime regime_of(const CarryOptions& options) {
   if (options.equilibrium) return Regime::equilibrium;
   return options.segments == 1 ? Regime::unroll : Regime::carry;

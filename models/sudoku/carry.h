@@ -33,7 +33,7 @@ const char* name(Regime regime);
 struct CarryOptions {
   GeneratorOptions puzzles = {.minimal_share = 0.5};
   int64_t boards = 32;  // in the pool
-  int64_t slice = 8;    // refined together: sets memory, and the order in which gradients add up
+  int64_t slice = 4;    // refined together: sets memory, and the order in which gradients add up
   int window = 16;      // refinements a step
   int segments = 4;     // windows after which a board leaves
   double leave = 0.3;   // probability of leaving after a window that ends solved
@@ -43,6 +43,10 @@ struct CarryOptions {
 
 // The defaults of a regime.
 CarryOptions carry_options(Regime regime);
+// Boards to refine together. On the CPU 4: more take memory and leave the caches
+// (docs/benchmarks.md). On CUDA 256, a block each. For GraphLearner 8 on both: its draws, and the
+// baselines that they are compared with, are a slice's.
+int64_t default_slice(Model model, Device device);
 Regime regime_of(const CarryOptions& options);
 
 // What one window gave.
