@@ -42,7 +42,7 @@ void run(benchmark::State& state, const Shape& shape, Device device) {
   Solve solve(shape, {.device = device});
   if (!verify(state, solve.step(), wanted, kMemory, "the next iterate")) return;
   const auto n = static_cast<double>(numel(shape));
-  time(state, device, {.bytes = (8 * kMemory + 44) * n, .flops = (6 * kMemory + 7) * n},
+  time(state, device, {.bytes = (8 * kMemory + 40) * n, .flops = (6 * kMemory + 8) * n},
        Cache::warm, [&] { solve.step(); });
 }
 

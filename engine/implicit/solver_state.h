@@ -110,7 +110,7 @@ class AndersonStepper final : public Stepper {
 
  private:
   Anderson options_;
-  Tensor z_before_, g_before_, moves_, dg_, count_;
+  Tensor moves_, dg_, count_;
   Doubles gram_;
 };
 

@@ -9,8 +9,6 @@ namespace stillpoint::implicit {
 AndersonStepper::AndersonStepper(const Anderson& options, const Tensor& z0) : options_(options) {
   Shape history = z0.shape();
   history.insert(history.begin() + 1, options.memory);
-  z_before_ = Tensor::empty(z0.shape(), z0.options());
-  g_before_ = Tensor::empty(z0.shape(), z0.options());
   moves_ = Tensor::empty(history, z0.options());
   dg_ = Tensor::empty(history, z0.options());
   count_ = Tensor::zeros({z0.dim(0)}, {DType::i32, z0.device()});
@@ -26,8 +24,6 @@ Tensor AndersonStepper::step(const Tensor& z, const Tensor& fz, const Active& ac
                                                         .fz = fz.data<T>(),
                                                         .index = active.index.data<int32_t>(),
                                                         .status = status.data<int32_t>(),
-                                                        .z_before = z_before_.mutable_data<T>(),
-                                                        .g_before = g_before_.mutable_data<T>(),
                                                         .moves = moves_.mutable_data<T>(),
                                                         .dg = dg_.mutable_data<T>(),
                                                         .gram = gram_.data(),

@@ -18,12 +18,13 @@
 // Differences and next are formed in T, inner products (the Gram matrix) and the solve in double.
 // `count` is how many iterates the history is made from, 0 at first; the difference that the one
 // after `count` others makes goes to slot (count - 1) % memory. Kept are the dg_j and, because next
-// is all that dz_j is for, the moves dz_j + mixing dg_j. A sample whose status is not
-// kSolverRunning keeps its state, and next is z. A row is one thread's work on the CPU and one
-// block's on CUDA, so results are the same bits for any thread count. next may be z; nothing else
-// may alias.
+// is all that dz_j is for, the moves dz_j + mixing dg_j. Until there is a next iterate, its slot
+// keeps what it will be subtracted from: g among the dg, z among the moves. A sample whose status
+// is not kSolverRunning keeps its state, and next is z. A row is one thread's work on the CPU and
+// one block's on CUDA, so results are the same bits for any thread count. next may be z; nothing
+// else may alias.
 //
-// Cost per element with m differences: 6 m + 7 flops, and 8 m + 44 bytes, what each of the passes
+// Cost per element with m differences: 6 m + 8 flops, and 8 m + 40 bytes, what each of the passes
 // (history with Gram matrix, next) touches counted once; CUDA passes once more for the matrix.
 #pragma once
 
@@ -43,8 +44,6 @@ struct AndersonArgs {
   const T* fz;            // [rows, n]
   const int32_t* index;   // [rows], in [0, batch)
   const int32_t* status;  // [batch]
-  T* z_before;            // [batch, n]
-  T* g_before;            // [batch, n]
   T* moves;               // [batch, memory, n]
   T* dg;                  // [batch, memory, n]
   double* gram;           // [batch, memory, memory]

@@ -26,19 +26,17 @@ constexpr double kLargest = std::numeric_limits<double>::max();
 constexpr int64_t kBlock =
     1024;  // elements whose residuals and differences stay in the first cache
 
-// The residual, and if there was an iterate before, the difference and the move since. Unless told
-// that nothing overlaps, compilers do one element at a time.
+// The residual, and if there was an iterate before, the difference and the move since, in the place
+// of that residual and iterate. Unless told that nothing overlaps, compilers do one element at a
+// time.
 HWY_INLINE void remember(const float* z, const float* fz, int64_t n, bool moved, float mixing,
-                         float* HWY_RESTRICT z_before, float* HWY_RESTRICT g,
-                         float* HWY_RESTRICT newest, float* HWY_RESTRICT move) {
+                         float* HWY_RESTRICT g, float* HWY_RESTRICT newest,
+                         float* HWY_RESTRICT move) {
   for (int64_t k = 0; k < n; ++k) {
-    const float fresh = fz[k] - z[k];
-    if (moved) {
-      newest[k] = fresh - g[k];
-      move[k] = z[k] - z_before[k] + mixing * newest[k];
-    }
-    z_before[k] = z[k];
-    g[k] = fresh;
+    g[k] = fz[k] - z[k];
+    if (!moved) continue;
+    newest[k] = g[k] - newest[k];
+    move[k] = z[k] - move[k] + mixing * newest[k];
   }
 }
 
@@ -73,15 +71,18 @@ HWY_INLINE void add_dots(const float* dg, int64_t stride, const float* newest, c
   });
 }
 
-// next = z + mixing g - the moves, n apart, by their weights.
-HWY_INLINE void mix(const float* z, const float* g, const float* moves, int64_t n, int columns,
-                    const float* weights, float mixing, float* next) {
+// next = z + mixing g - the moves, n apart, by their weights. Leaves g and z where the next
+// difference and move will be; the oldest ones may be there.
+HWY_INLINE void mix(const float* z, const float* fz, const float* moves, int64_t n, int columns,
+                    const float* weights, float mixing, float* g_kept, float* z_kept, float* next) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
   for_blocks<4>(n, [&](auto io, int64_t k, auto count) HWY_ATTR {
-    V sum[count];
+    V sum[count], from[count], g[count];
     each<count>([&](auto v) HWY_ATTR {
       const int64_t at = k + v * lanes;
-      sum[v] = hn::MulAdd(hn::Set(D(), mixing), io.load(g + at), io.load(z + at));
+      from[v] = io.load(z + at);
+      g[v] = hn::Sub(io.load(fz + at), from[v]);
+      sum[v] = hn::MulAdd(hn::Set(D(), mixing), g[v], from[v]);
     });
     for (int j = 0; j < columns; ++j) {
       const V weight = hn::Set(D(), weights[j]);
@@ -89,7 +90,12 @@ HWY_INLINE void mix(const float* z, const float* g, const float* moves, int64_t 
         sum[v] = hn::NegMulAdd(weight, io.load(moves + j * n + k + v * lanes), sum[v]);
       });
     }
-    each<count>([&](auto v) HWY_ATTR { io.store(sum[v], next + k + v * lanes); });
+    each<count>([&](auto v) HWY_ATTR {
+      const int64_t at = k + v * lanes;
+      io.store(g[v], g_kept + at);
+      io.store(from[v], z_kept + at);
+      io.store(sum[v], next + at);
+    });
   });
 }
 
@@ -103,8 +109,6 @@ void step_row(const AndersonArgs<float>& args, int64_t r) {
     if (next != z) std::copy_n(z, n, next);
     return;
   }
-  float* z_before = args.z_before + b * n;
-  float* g = args.g_before + b * n;
   float* moves = args.moves + b * m * n;
   float* dg = args.dg + b * m * n;
   const auto mixing = static_cast<float>(args.mixing);
@@ -114,31 +118,32 @@ void step_row(const AndersonArgs<float>& args, int64_t r) {
   int columns = anderson_columns(count, m);
   double with_newest[kAndersonMemory] = {}, gamma[kAndersonMemory] = {};
   double g_squares = 0, fz_squares = 0;
+  float g[kBlock];
   for (int64_t first = 0; first < n; first += kBlock) {
     const int64_t size = std::min(kBlock, n - first);
     float* newest = dg + slot * n + first;
-    remember(z + first, fz + first, size, count > 0, mixing, z_before + first, g + first, newest,
-             moves + slot * n + first);
+    remember(z + first, fz + first, size, count > 0, mixing, g, newest, moves + slot * n + first);
     if (asks_how_far) {
-      g_squares += dot_in_double(g + first, g + first, size);
+      g_squares += dot_in_double(g, g, size);
       fz_squares += dot_in_double(fz + first, fz + first, size);
     }
     int j = 0;
     for (; j + 4 <= columns; j += 4)
-      add_dots<4>(dg + j * n + first, n, newest, g + first, size, with_newest + j, gamma + j);
+      add_dots<4>(dg + j * n + first, n, newest, g, size, with_newest + j, gamma + j);
     for (; j < columns; ++j)
-      add_dots<1>(dg + j * n + first, n, newest, g + first, size, with_newest + j, gamma + j);
+      add_dots<1>(dg + j * n + first, n, newest, g, size, with_newest + j, gamma + j);
   }
   const bool far = asks_how_far && anderson_far(g_squares, fz_squares, args.begin);
   if (far) columns = 0;
   args.count[b] = far ? 1 : count + 1;
+  const int64_t kept = anderson_slot(args.count[b], m) * n;
   double* gram = args.gram + b * m * m;
   for (int j = 0; j < columns; ++j) gram[j * m + slot] = gram[slot * m + j] = with_newest[j];
   double scratch[anderson_scratch(kAndersonMemory)];
   anderson_solve(gram, m, columns, args.ridge, gamma, scratch, 0, 1, [] {});
   float weights[kAndersonMemory];
   std::copy_n(gamma, columns, weights);
-  mix(z, g, moves, n, columns, weights, mixing, next);
+  mix(z, fz, moves, n, columns, weights, mixing, dg + kept, moves + kept, next);
 }
 
 }  // namespace

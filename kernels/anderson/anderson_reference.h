@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "kernels/anderson/anderson_solve.h"
 #include "kernels/solver_check/solver_check.h"
@@ -12,6 +13,7 @@ template <class T>
 void anderson(const AndersonArgs<T>& args) {
   const int64_t n = args.n;
   const int m = args.memory;
+  std::vector<T> g(static_cast<size_t>(n));
   const auto dot = [n](const T* x, const T* y) {
     double sum = 0;
     for (int64_t k = 0; k < n; ++k) sum += static_cast<double>(x[k]) * static_cast<double>(y[k]);
@@ -25,33 +27,33 @@ void anderson(const AndersonArgs<T>& args) {
       for (int64_t k = 0; k < n; ++k) next[k] = z[k];
       continue;
     }
-    T *z_before = args.z_before + b * n, *g = args.g_before + b * n;
     T *moves = args.moves + b * m * n, *dg = args.dg + b * m * n;
     double* gram = args.gram + b * m * m;
     const T mixing = static_cast<T>(args.mixing);
     int32_t count = args.count[b];
     const int slot = anderson_slot(count, m);
     for (int64_t k = 0; k < n; ++k) {
-      const T fresh = fz[k] - z[k];
-      if (count > 0) {
-        dg[slot * n + k] = fresh - g[k];
-        moves[slot * n + k] = z[k] - z_before[k] + mixing * dg[slot * n + k];
-      }
-      z_before[k] = z[k];
-      g[k] = fresh;
+      g[k] = fz[k] - z[k];
+      if (count == 0) continue;
+      T &dg_k = dg[slot * n + k], &move = moves[slot * n + k];
+      dg_k = g[k] - dg_k;
+      move = z[k] - move + mixing * dg_k;
     }
-    if (anderson_far(dot(g, g), dot(fz, fz), args.begin)) count = 0;
+    if (anderson_far(dot(g.data(), g.data()), dot(fz, fz), args.begin)) count = 0;
     args.count[b] = count + 1;
     const int columns = anderson_columns(count, m);
     double gamma[kAndersonMemory], scratch[anderson_scratch(kAndersonMemory)];
     for (int j = 0; j < columns; ++j) {
       gram[j * m + slot] = gram[slot * m + j] = dot(dg + j * n, dg + slot * n);
-      gamma[j] = dot(dg + j * n, g);
+      gamma[j] = dot(dg + j * n, g.data());
     }
     anderson_solve(gram, m, columns, args.ridge, gamma, scratch, 0, 1, [] {});
+    const int next_slot = anderson_slot(count + 1, m);
     for (int64_t k = 0; k < n; ++k) {
       T sum = z[k] + mixing * g[k];
       for (int j = 0; j < columns; ++j) sum -= static_cast<T>(gamma[j]) * moves[j * n + k];
+      dg[next_slot * n + k] = g[k];
+      moves[next_slot * n + k] = z[k];
       next[k] = sum;
     }
   }
