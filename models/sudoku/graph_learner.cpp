@@ -114,7 +114,7 @@ Tensor GraphLearner::scores(const Attention& a) const {
 Tensor GraphLearner::neighbours(std::span<const Board> givens) const {
   const NoGrad no_grad;
   const Attention a = of_others(attention(givens));
-  const Tensor most = sample(a.q, a.k, TopScores{options.learned.neighbours}).indices;
+  Tensor most = sample(a.q, a.k, TopScores{options.learned.neighbours}).indices;
   (void)complete(most);
   return most;
 }
