@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 
 #include "engine/random.h"
 #include "engine/tensor.h"
@@ -35,6 +36,10 @@ struct KSubset {
 
 template <class Law>
 struct Sample {
+  // For the ops alone: whoever says the law answers for it.
+  explicit Sample(Tensor drawn, Tensor log_p, Tensor log_sum)
+      : indices(std::move(drawn)), log_prob(std::move(log_p)), log_normaliser(std::move(log_sum)) {}
+
   Tensor indices;  // [B, N, count] int32; -1 where there was nothing left to draw
   // log of the probability of each draw given those before it: [B, N, count], differentiable once
   // in q and k; 0 where the index is -1. KSubset: of the set, [B, N].

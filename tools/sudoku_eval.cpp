@@ -76,7 +76,7 @@ void print_table(const sudoku::EvaluateReport& report) {
 
 void print_quality(const sudoku::GraphQuality& q) {
   fmt::print(
-      "of the neighbours chosen, {:.2f} % share a row, column or box; {:.2f} % of those are "
+      "of the most attended neighbours, {:.2f} % share a row, column or box; {:.2f} % of those are "
       "chosen\nan edge of one board is one of another with probability {:.3f}\n",
       100 * q.precision, 100 * q.recall, q.stability);
 }
@@ -116,10 +116,14 @@ int run_eval(EvalOptions& o) {
   if (o.common.json) {
     nlohmann::ordered_json json{{"puzzles", report.puzzles}, {"results", to_json(report)}};
     if (quality) json["graph"] = to_json(*quality);
+    if (report.drawn_precision) json["graph"]["drawn_precision"] = *report.drawn_precision;
     fmt::print("{}\n", json.dump());
   } else {
     print_table(report);
     if (quality) print_quality(*quality);
+    if (report.drawn_precision)
+      fmt::print("of the neighbours drawn, {:.2f} % share a row, column or box\n",
+                 100 * *report.drawn_precision);
   }
   return report.puzzles == static_cast<int64_t>(puzzles.size()) ? 0 : 130;
 }

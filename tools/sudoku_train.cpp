@@ -54,11 +54,11 @@ sudoku::Trainer open_run(const TrainCommand& c, const fs::path& checkpoint) {
   check<OptionError>(!there, "--output {}: holds a run already; take another folder, or --resume",
                      c.output);
   check_precision(c.train.net.precision);
+  sudoku::Trainer trainer(c.train, c.common.device);
+  if (!c.from.empty()) trainer.start_from(c.from);
   std::error_code error;
   fs::create_directories(c.output, error);
   check<IoError>(!error, "--output {}: {}", c.output, error.message());
-  sudoku::Trainer trainer(c.train, c.common.device);
-  if (!c.from.empty()) trainer.start_from(c.from);
   return trainer;
 }
 

@@ -59,6 +59,17 @@ void check_model(const CLI::App& app, const sudoku::NetworkOptions& net) {
                      "--graph: wanted with --model refine only");
 }
 
+// The other boards of a baseline are those that are refined together.
+void check_baseline(const sudoku::TrainOptions& o) {
+  const sudoku::LearnedGraphOptions& l = o.net.learned;
+  const int64_t left = (o.carry.boards - 1) % o.carry.slice + 1;  // for the last slice
+  check<OptionError>(l.estimator != sudoku::Estimator::score ||
+                         l.baseline != sudoku::Baseline::others_in_batch || left * l.draws > 1,
+                     "--boards {}: refined {} at a time, which leaves one without others for "
+                     "--baseline batch; wanted another number, or --draws 2 or more",
+                     o.carry.boards, o.carry.slice);
+}
+
 // What a run that is taken up again is to do otherwise than before.
 void note_changes(Given& given, const CLI::App& app) {
   TrainCommand& c = given.command;
@@ -113,6 +124,7 @@ int run(Given& given, const CLI::App& app) {
   carry.segments = given.segments > 0 ? given.segments : defaults.segments;
   carry.slice = sudoku::default_slice(c.train.net.model, c.common.device);
   if (defaults.equilibrium) carry.equilibrium = given.equilibrium.made();
+  if (learned) check_baseline(c.train);
   const bool symbol = c.train.net.model == sudoku::Model::symbol;
   c.train.net.channels = given.channels > 0 ? given.channels : symbol ? 32 : 96;
   if (app.count("--optimiser") == 0 && symbol && !defaults.equilibrium)
@@ -150,7 +162,7 @@ std::function<int()> add_train(CLI::App& app) {
   sudoku::LearnedGraphOptions& learned = o.train.net.learned;
   app.add_option("--output", o.output, "Folder of the run")->required();
   app.add_option("--minutes", o.minutes, "Length of the run by the clock, validation included")
-      ->check(CLI::PositiveNumber);
+      ->check(number(0, Least::excluded));
   add_number(app, "--steps", o.steps,
              "Length of the run in steps: then the same seed gives the same network, bit for bit")
       ->default_str("");
@@ -175,7 +187,8 @@ std::function<int()> add_train(CLI::App& app) {
           "carry: short windows, states carried from step to step; unroll: every step\n"
           "takes fresh boards through all refinements; equilibrium: every step takes fresh\n"
           "boards to their fixed points [learned-graph: unroll, else carry]"),
-      app.add_option("--box", o.train.net.geometry.box, "Box size: 2 is 4x4, 3 is 9x9, 4 is 16x16")
+      app.add_option("--box", o.train.net.geometry.box,
+                     "Box size: 2 is 4x4, 3 is 9x9, 4 is 16x16; learned-graph: 2 or 3")
           ->transform(digits_only(2, 4))
           ->capture_default_str(),
       add_number(app, "--channels", c->channels, "Width of a node's state [symbol: 32, others: 96]")
@@ -190,7 +203,10 @@ std::function<int()> add_train(CLI::App& app) {
       add_number(app, "--neighbours", learned.neighbours,
                  "learned-graph: of every cell [as many as the rules give it]")
           ->default_str(""),
-      add_number(app, "--width", learned.width, "learned-graph: of the transformer's tokens"),
+      add_number(
+          app, "--width", learned.width,
+          "learned-graph: of the transformer's tokens, a multiple of 4; with the number of cells\n"
+          "128 at most"),
       add_number(app, "--layers", learned.layers,
                  "learned-graph: of the transformer, below the attention that is drawn from", 0),
       app.add_flag_callback(
@@ -229,24 +245,24 @@ std::function<int()> add_train(CLI::App& app) {
           "board [downstream]"),
       add_number(app, "--draws", learned.draws, "learned-graph: graphs drawn for every board"),
       app.add_option("--entropy", learned.entropy, "learned-graph: weight of an entropy bonus")
-          ->check(CLI::NonNegativeNumber)
+          ->check(number(0, Least::included))
           ->capture_default_str(),
       app.add_option("--discount", learned.discount,
                      "learned-graph: draws answer for discount^t of the loss after t refinements\n"
-                     "more")
-          ->check(CLI::Range(0.0, 1.0))
+                     "more; above 0, up to 1")
+          ->check(number(0, Least::excluded, 1))
           ->capture_default_str(),
       app.add_option(
              "--spread-penalty", learned.spread_penalty,
              "learned-graph: weight of the variance of a cell's scores, without which some\n"
              "cells are never drawn any more. The default is for 4x4; docs/learned-graph.md has\n"
              "that of 9x9")
-          ->check(CLI::NonNegativeNumber)
+          ->check(number(0, Least::included))
           ->capture_default_str(),
       add_number(app, "--boards", o.train.carry.boards,
                  "Boards in the pool, all refined in a step"),
       add_number(app, "--window", c->window,
-                 "Refinements in a step, all differentiated through [16]")
+                 "Refinements in a step, all differentiated through; learned-graph: 2 or more [16]")
           ->default_str(""),
       add_choice<sudoku::Optimiser>(
           app, "--optimiser", o.train.optimiser,
@@ -258,7 +274,7 @@ std::function<int()> add_train(CLI::App& app) {
   app.add_option(
          "--learning-rate", c->learning_rate,
          "At its highest. Also with --resume [muon: 0.003, adamw: 0.001, but symbol: 0.002]")
-      ->check(CLI::PositiveNumber);
+      ->check(number(0, Least::excluded));
   add_number(app, "--segments", c->segments,
              "carry: steps after which a board is replaced. Also with --resume [4]")
       ->default_str("");
@@ -285,7 +301,7 @@ std::function<int()> add_train(CLI::App& app) {
              "the learning rate falls")
       ->default_str("");
   auto* seconds = app.add_option("--save-every", o.save_every, "Seconds between checkpoints")
-                      ->check(CLI::PositiveNumber)
+                      ->check(number(0, Least::excluded))
                       ->capture_default_str();
   add_number(app, "--save-steps", o.save_steps, "Steps between checkpoints")
       ->default_str("")

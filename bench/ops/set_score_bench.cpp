@@ -17,9 +17,7 @@ bool add_case(int64_t rows, int64_t count) {
     return Problem{
         .inputs = {Tensor::from(log_prob, {rows, count})},
         .op =
-            [](std::span<const Tensor> x) {
-              return set_score({.indices = {}, .log_prob = x[0], .log_normaliser = {}});
-            },
+            [](std::span<const Tensor> x) { return set_score(Sample<PlackettLuce>({}, x[0], {})); },
         .forward = {.bytes = n * static_cast<double>(count + 1), .flops = 50 * terms},
         .backward = {.bytes = n * static_cast<double>(2 * count + 1), .flops = 100 * terms},
         .terms = static_cast<double>(count)};

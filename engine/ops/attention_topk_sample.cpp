@@ -65,7 +65,7 @@ struct Drawn {
 
   template <class Law>
   Sample<Law> as() && {
-    return {std::move(indices), std::move(log_prob), std::move(log_normaliser)};
+    return Sample<Law>(std::move(indices), std::move(log_prob), std::move(log_normaliser));
   }
 };
 

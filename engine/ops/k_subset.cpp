@@ -81,10 +81,9 @@ Sample<KSubset> sample(const Tensor& scores, KSubset law, Philox& random,
   shape.first_block = random.reserve(
       static_cast<uint64_t>(shape.rows() * shape.draws * kernels::k_subset_blocks(shape.keys)));
   const Shape rows{shape.batch * shape.draws, shape.queries};
-  Sample<KSubset> out{
-      .indices = Tensor::empty({rows[0], shape.queries, law.count}, {DType::i32, scores.device()}),
-      .log_prob = Tensor::empty(rows, scores.options()),
-      .log_normaliser = Tensor::empty(rows, scores.options())};
+  Sample<KSubset> out(
+      Tensor::empty({rows[0], shape.queries, law.count}, {DType::i32, scores.device()}),
+      Tensor::empty(rows, scores.options()), Tensor::empty(rows, scores.options()));
   Tensor slope =
       Tensor::empty({shape.batch, shape.draws, shape.queries, shape.keys}, scores.options());
   Tensor workspace = workspace_for(scores, shape);

@@ -25,8 +25,10 @@
 // 2) and the next of block first_block + row with_replacement_blocks(count) + t / 2 for draw t.
 // What follows from them and the scores is exact (kernels/common/exact.h), so that backends that
 // agree on the scores agree on the picks; equal perturbed scores go to the lowest key. Each backend
-// computes its own scores, whose rounding differs: picks can differ only where two perturbed scores
-// lie closer than the scores' own error, about eps width max_d |q_d k_d| scale.
+// computes its own scores, with an error of about e = eps width max_d |q_d k_d| scale. Picks can
+// differ only where two scores (top) or two perturbed scores (plackett_luce) lie closer than 2 e,
+// or (with_replacement) where a draw's 64 bits, as a fraction, lie within e / 2 of the chance of
+// the first keys up to some j, besides 16 eps and keys 2^-30 of the weights (tested).
 //
 // A key is seen if key_mask is null or not 0 there; a score of -inf is never drawn. Where fewer
 // than `count` keys can be drawn, the draws left over have index -1 and log_prob 0 (with

@@ -13,15 +13,20 @@ std::vector<int32_t> values_of(std::span<const Board> boards) {
   return values;
 }
 
+std::vector<int32_t> complete(const Tensor& neighbours) {
+  std::vector<int32_t> lists = neighbours.to_vector<int32_t>();
+  check<Error>(std::ranges::all_of(lists, [](int32_t j) { return j >= 0; }),
+               "learned graph: the attention is not finite");
+  return lists;
+}
+
 Tensor packed(const std::vector<int32_t>& digits, const Tensor& neighbours) {
-  const std::vector<int32_t> lists = neighbours.to_vector<int32_t>();
+  const std::vector<int32_t> lists = complete(neighbours);
   const int64_t k = neighbours.dim(2);
   std::vector<int32_t> all;
   for (size_t cell = 0; cell < digits.size(); ++cell) {
     all.push_back(digits[cell]);
     const auto first = lists.begin() + static_cast<ptrdiff_t>(cell) * k;
-    check<Error>(std::all_of(first, first + k, [](int32_t j) { return j >= 0; }),
-                 "learned graph: the attention is not finite");
     all.insert(all.end(), first, first + k);
   }
   return Tensor::from(all, {neighbours.dim(0), neighbours.dim(1), 1 + k}).to(neighbours.device());

@@ -14,8 +14,11 @@ namespace stillpoint::sudoku {
 // Of every cell the digit given, 0 if it is blank.
 std::vector<int32_t> values_of(std::span<const Board> boards);
 
-// [boards, cells] and [boards, cells, k] -> [boards, cells, 1 + k]. Throws Error where a neighbour
-// is missing, which is where the attention was not finite.
+// The neighbours, row by row. Throws Error where one is missing, which is where the attention was
+// not finite.
+std::vector<int32_t> complete(const Tensor& neighbours);
+
+// [boards, cells] and [boards, cells, k] -> [boards, cells, 1 + k]. Throws as `complete`.
 Tensor packed(const std::vector<int32_t>& digits, const Tensor& neighbours);
 
 // What packed made, as the cells of all boards in one graph, which has edges within boards alone.

@@ -43,6 +43,9 @@ void check_arguments(const Network& net, std::span<const Puzzle> puzzles,
 struct Counts {
   int64_t boards = 0, cells = 0;  // right
 };
+struct Edges {
+  int64_t drawn = 0, right = 0;
+};
 
 // A board in the batch, with the best answer so far after each of the numbers of iterations.
 struct Trial {
@@ -115,8 +118,19 @@ std::vector<Answer> mean_answers(const Tensor& logits, int64_t graphs,
   return read_answers(ops::log(ops::reshape(mean, {boards, p.dim(1), p.dim(2)})), givens);
 }
 
+// Of graphs as encode_drawn gives them.
+void count_edges(const std::vector<int32_t>& graphs, const GraphLearner& net, Edges& edges) {
+  const auto row = static_cast<size_t>(1 + net.options.learned.neighbours);
+  for (size_t at = 0; at < graphs.size(); ++at) {
+    if (at % row == 0) continue;  // the digit
+    const auto cell = static_cast<int>(at / row) % net.options.geometry.cells();
+    edges.right += net.options.geometry.same_unit(cell, graphs[at]);
+    ++edges.drawn;
+  }
+}
+
 void vote(const GraphLearner& net, std::span<const Puzzle> puzzles, const EvaluateOptions& options,
-          std::span<Trial> trials) {
+          std::span<Trial> trials, Edges& edges) {
   std::vector<Board> givens;
   std::vector<int32_t> drawn;
   for (const Trial& trial : trials) {
@@ -125,6 +139,7 @@ void vote(const GraphLearner& net, std::span<const Puzzle> puzzles, const Evalua
     const auto one = net.encode_drawn(givens.back(), options.graphs, random).to_vector<int32_t>();
     drawn.insert(drawn.end(), one.begin(), one.end());
   }
+  count_edges(drawn, net, edges);
   const int64_t runs = std::ssize(trials) * options.graphs, cells = net.options.geometry.cells();
   const Tensor x =
       Tensor::from(drawn, {runs, cells, std::ssize(drawn) / (runs * cells)}).to(net.device());
@@ -190,11 +205,11 @@ void solve_once(const Network& net, std::span<const Puzzle> puzzles, const Evalu
 // Adds what the batch of boards from number `first` gets right.
 void run_batch(const Network& net, std::span<const Puzzle> puzzles, int64_t first, int64_t size,
                const EvaluateOptions& options, std::span<Counts> counts,
-               std::span<SolveResult> solves) {
+               std::span<SolveResult> solves, Edges& edges) {
   std::vector<Trial> trials(static_cast<size_t>(size));
   for (int64_t b = 0; b < size; ++b) trials[static_cast<size_t>(b)].puzzle = first + b;
   if (options.graphs > 0) {
-    vote(dynamic_cast<const GraphLearner&>(net), puzzles, options, trials);
+    vote(dynamic_cast<const GraphLearner&>(net), puzzles, options, trials, edges);
   } else {
     for (int attempt = 0; attempt < options.restarts.tries; ++attempt) {
       (options.solve ? solve_once : try_once)(net, puzzles, options, attempt, trials);
@@ -237,14 +252,17 @@ EvaluateReport evaluate(const Network& net, std::span<const Puzzle> puzzles,
   const NoGrad no_grad;
   std::vector<Counts> counts(options.iterations.size());
   std::vector<SolveResult> solves(counts.size());  // sums
+  Edges edges;
   EvaluateReport report;
   const auto total = static_cast<int64_t>(puzzles.size());
   while (report.puzzles < total) {
     const int64_t size = std::min(options.batch, total - report.puzzles);
-    run_batch(net, puzzles, report.puzzles, size, options, counts, solves);
+    run_batch(net, puzzles, report.puzzles, size, options, counts, solves, edges);
     report.puzzles += size;
     if (options.progress && !options.progress(report.puzzles)) break;
   }
+  if (edges.drawn > 0)
+    report.drawn_precision = static_cast<double>(edges.right) / static_cast<double>(edges.drawn);
   const auto cells = static_cast<double>(report.puzzles * net.options.geometry.cells());
   for (size_t k = 0; k < counts.size(); ++k) {
     report.results.push_back({options.iterations[k], proportion(counts[k].boards, report.puzzles),

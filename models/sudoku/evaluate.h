@@ -56,6 +56,8 @@ struct EvaluateOptions {
 
 struct EvaluateReport {
   int64_t puzzles = 0;
+  // Of the neighbours in all graphs drawn, if any were: the share that the rules name too.
+  std::optional<double> drawn_precision = {};
   std::vector<IterationResult> results;  // one per entry of iterations
 };
 

@@ -21,6 +21,9 @@ NetworkOptions checked(NetworkOptions o) {
   if (o.geometry.box < kMinBox || o.geometry.box > kMaxBox) return o;  // Network refuses it
   LearnedGraphOptions& l = o.learned;
   const int64_t cells = o.geometry.cells();
+  check<OptionError>(cells < kMostColumns,
+                     "learned graph: {} cells; wanted fewer than {}: a box size of 2 or 3", cells,
+                     kMostColumns);
   if (l.neighbours == 0) l.neighbours = std::ssize(peers(o.geometry)) / cells;
   check<OptionError>(l.neighbours >= 1 && l.neighbours < cells && l.neighbours <= 64,
                      "learned graph: {} neighbours; wanted 1 to {}", l.neighbours,
@@ -28,6 +31,10 @@ NetworkOptions checked(NetworkOptions o) {
   check<OptionError>(l.width >= 1 && l.width + cells <= kMostColumns,
                      "learned graph: tokens of width {} for {} cells; wanted at most {} together",
                      l.width, cells, kMostColumns);
+  check<OptionError>(l.heads >= 1 && l.width % l.heads == 0,
+                     "learned graph: tokens of width {}; wanted a multiple of {}, the number of "
+                     "heads",
+                     l.width, l.heads);
   check<OptionError>(l.draws >= 1 && l.draws <= kMostDraws,
                      "learned graph: {} draws; wanted 1 to {}", l.draws, kMostDraws);
   check<OptionError>(l.estimator == Estimator::straight_through ||
@@ -107,7 +114,9 @@ Tensor GraphLearner::scores(const Attention& a) const {
 Tensor GraphLearner::neighbours(std::span<const Board> givens) const {
   const NoGrad no_grad;
   const Attention a = of_others(attention(givens));
-  return sample(a.q, a.k, TopScores{options.learned.neighbours}).indices;
+  Tensor most = sample(a.q, a.k, TopScores{options.learned.neighbours}).indices;
+  (void)complete(most);
+  return most;
 }
 
 Tensor GraphLearner::encode(std::span<const Board> givens) const {
@@ -135,6 +144,7 @@ Tensor GraphLearner::refine_fused(const Tensor& h, const Tensor& puzzles, int64_
 }
 
 GraphQuality graph_quality(const GraphLearner& net, std::span<const Board> givens) {
+  check<OptionError>(!givens.empty(), "graph_quality: no boards; wanted 1 or more");
   const Geometry geometry = net.options.geometry;
   const auto cells = static_cast<size_t>(geometry.cells());
   const size_t k = static_cast<size_t>(net.options.learned.neighbours);

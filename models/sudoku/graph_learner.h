@@ -24,17 +24,21 @@ namespace stillpoint::sudoku {
 
 struct GraphLearner final : Network {
   // Throws OptionError for neighbours outside 1 to 64 or not below the cells, or a transformer
-  // that is not possible: its width and the number of cells come to 128 at most.
+  // that is not possible: its width, a multiple of its heads, and the number of cells come to 128
+  // at most.
   GraphLearner(const NetworkOptions& o, Philox& random);
 
   // Of every cell the digit given (0: blank) and its neighbours: [boards, cells, 1 + neighbours],
-  // int32. Throws Error where attention is not finite any more.
+  // int32; boards may be 0. Throws Error where attention is not finite any more.
   Tensor encode(std::span<const Board> givens) const override;
   Tensor start(int64_t boards) const override { return refiner.start(boards); }
   Tensor logits(const Tensor& h) const override { return refiner.logits(h); }
+  // Throws OptionError without boards, and for one refinement from cells that are all alike, where
+  // no cost depends on a draw.
   Learned learn(const Lesson& lesson, Philox& random) const override;
 
-  // The most attended cells of every cell, most attended first: [boards, cells, neighbours].
+  // The most attended cells of every cell, most attended first: [boards, cells, neighbours]. Throws
+  // as encode.
   Tensor neighbours(std::span<const Board> givens) const;
 
   // As encode, of graphs drawn for one board as in training: [graphs, cells, 1 + neighbours].
@@ -98,6 +102,7 @@ struct GraphQuality {
   double stability = 0;       // probability that an edge of one board is one of another, on average
   std::vector<double> edges;  // [cells, cells]: share of the boards where cell i has neighbour j
 };
+// Throws OptionError without boards, Error where attention is not finite any more.
 GraphQuality graph_quality(const GraphLearner& net, std::span<const Board> givens);
 
 }  // namespace stillpoint::sudoku

@@ -147,6 +147,13 @@ Tensor GraphLearner::encode_drawn(const Board& givens, int64_t graphs, Philox& r
 
 Learned GraphLearner::learn(const Lesson& lesson, Philox& random) const {
   const LearnedGraphOptions& o = options.learned;
+  check<OptionError>(!lesson.givens.empty(), "learned graph: no boards; wanted 1 or more");
+  // From cells that are all alike every cell hears the same, whomever it drew.
+  const bool late = alike(lesson.h);
+  check<OptionError>(lesson.steps > late,
+                     "learned graph: {} refinements; wanted 2 or more where all cells start alike, "
+                     "since the first tells nothing",
+                     lesson.steps);
   const Attention a = attention(lesson.givens);
   const bool straight = o.estimator == Estimator::straight_through;
   Tensor all_scores, by;  // `by`: of others
@@ -165,15 +172,12 @@ Learned GraphLearner::learn(const Lesson& lesson, Philox& random) const {
   const Tensor states = trajectory(start, puzzles, lesson.steps);
   const Tensor all = logits(states);
   const Tensor costs = surprises(all, lesson.digits, o.draws);  // [steps, runs, cells]
-  // From cells that are all alike every cell hears the same, whomever it drew.
-  const bool late = alike(lesson.h);
   const int64_t last = lesson.steps - 1;
   Learned out;
   if (straight) {
     // One refinement stands for all. In the first ones only givens have something to tell, in later
     // ones all cells have.
-    const int64_t t =
-        late ? 1 + below(random, std::max<int64_t>(last, 1)) : below(random, lesson.steps);
+    const int64_t t = late ? 1 + below(random, last) : below(random, lesson.steps);
     const Tensor before =
         t == 0 ? start : ops::reshape(ops::rows(states.detach(), t - 1, 1), start.shape());
     const Tensor slopes = edge_slopes(before, puzzles, lesson.digits, o.draws);

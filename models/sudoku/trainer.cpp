@@ -32,6 +32,10 @@ TrainOptions checked(TrainOptions o) {
                      "train: a board stays for {} segments; wanted 1 for a learned graph, which is "
                      "drawn anew in every step",
                      o.carry.segments);
+  check<OptionError>(o.net.model != Model::learned_graph || o.carry.window >= 2,
+                     "train: a window of {}; wanted 2 or more for a learned graph, whose first "
+                     "refinement depends on no draw",
+                     o.carry.window);
   return o;
 }
 

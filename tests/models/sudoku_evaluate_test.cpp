@@ -96,11 +96,16 @@ TEST(Evaluate, AveragesOverDrawnGraphs) {
   const EvaluateReport apart = evaluate(net, some, options);
   // By hand: each graph refined alone.
   const NoGrad no_grad;
+  double peers = 0;
   for (size_t k = 0; k < options.iterations.size(); ++k) {
     int64_t right = 0;
     for (size_t b = 0; b < some.size(); ++b) {
       Philox draws(7, b);
       const Tensor x = net.encode_drawn(some[b].givens, 3, draws);
+      const auto graphs = x.to_vector<int32_t>();
+      for (size_t row = 0; row < 3 * 16; ++row)
+        for (size_t e = 1; e <= 5; ++e)
+          peers += Geometry{2}.same_unit(static_cast<int>(row % 16), graphs[6 * row + e]);
       const auto p = ops::softmax(net.logits(net.refine(net.start(3), x, options.iterations[k])))
                          .to_vector<float>();
       for (size_t cell = 0; cell < 16; ++cell) {
@@ -117,6 +122,9 @@ TEST(Evaluate, AveragesOverDrawnGraphs) {
     EXPECT_NEAR(together.results[k].cells, static_cast<double>(right) / 80, 1e-12);
     EXPECT_EQ(together.results[k].cells, apart.results[k].cells);
   }
+  EXPECT_DOUBLE_EQ(together.drawn_precision.value(), peers / (2 * 5 * 3 * 16 * 5));
+  EXPECT_EQ(together.drawn_precision, apart.drawn_precision);
+  EXPECT_FALSE(evaluate(net, some, {.iterations = {1}}).drawn_precision.has_value());
 }
 
 TEST(Evaluate, DrawsGraphsOfNetworksThatLearnThemAlone) {

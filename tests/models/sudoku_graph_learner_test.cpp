@@ -70,8 +70,9 @@ TEST(GraphLearner, LearnsWithTheCrossEntropyOfItsDraws) {
   const GraphLearner net = small_net({.baseline = Baseline::others_in_batch, .draws = 1});
   const Boards boards = some_boards(4);
   Philox random(9);
-  const Learned one = net.learn(
-      {.givens = boards.givens, .h = net.start(4), .digits = boards.digits, .steps = 1}, random);
+  const Tensor h = ops::normal({4, 16, 6}, random);
+  const Learned one =
+      net.learn({.givens = boards.givens, .h = h, .digits = boards.digits, .steps = 1}, random);
   EXPECT_EQ(one.h.shape(), (Shape{4, 16, 6}));
   EXPECT_EQ(one.logits.shape(), (Shape{4, 16, 4}));
   const Tensor wanted = ops::cross_entropy(one.logits, Tensor::from(boards.digits, {4, 16}));
@@ -261,6 +262,23 @@ TEST(GraphLearner, RefusesWhatIsNotPossible) {
   NetworkOptions sizeless = small();
   sizeless.geometry.box = 0;
   EXPECT_THROW(make(sizeless)(), ShapeError);
+  NetworkOptions large = small();
+  large.geometry.box = 4;
+  EXPECT_THAT(make(large), ThrowsMessage<OptionError>(HasSubstr("256 cells; wanted fewer")));
+  NetworkOptions odd = small();
+  odd.learned.width = 9;
+  EXPECT_THAT(make(odd), ThrowsMessage<OptionError>(HasSubstr("wanted a multiple of 2")));
+  EXPECT_THAT(
+      [] {
+        Trainer(
+            {.net = small(), .carry = {.puzzles = {.geometry = {2}}, .window = 1, .segments = 1}});
+      },
+      ThrowsMessage<OptionError>(HasSubstr("a window of 1; wanted 2 or more")));
+  const GraphLearner net = small_net();
+  const Boards boards = some_boards(2);
+  const Lesson one{.givens = boards.givens, .h = net.start(2), .digits = boards.digits, .steps = 1};
+  EXPECT_THAT([&] { (void)net.learn(one, random); },
+              ThrowsMessage<OptionError>(HasSubstr("1 refinements; wanted 2 or more")));
   EXPECT_THAT([] { Trainer({.net = small(), .carry = {.puzzles = {.geometry = {2}}}}); },
               ThrowsMessage<OptionError>(HasSubstr("wanted 1 for a learned graph")));
 }
@@ -268,8 +286,27 @@ TEST(GraphLearner, RefusesWhatIsNotPossible) {
 TEST(GraphLearner, SaysWhenAttentionIsNotFinite) {
   GraphLearner net = small_net();
   net.query.bias.fill(std::numeric_limits<double>::quiet_NaN());
-  EXPECT_THAT([&] { (void)net.encode(some_boards(1).givens); },
+  const Boards boards = some_boards(1);
+  EXPECT_THAT([&] { (void)net.encode(boards.givens); },
               ThrowsMessage<Error>(HasSubstr("attention is not finite")));
+  EXPECT_THAT([&] { (void)net.neighbours(boards.givens); },
+              ThrowsMessage<Error>(HasSubstr("attention is not finite")));
+  EXPECT_THAT([&] { (void)graph_quality(net, boards.givens); },
+              ThrowsMessage<Error>(HasSubstr("attention is not finite")));
+}
+
+TEST(GraphLearner, NoBoards) {
+  const GraphLearner net = small_net();
+  EXPECT_EQ(net.neighbours({}).shape(), (Shape{0, 16, 7}));
+  const Tensor puzzles = net.encode({});
+  EXPECT_EQ(puzzles.shape(), (Shape{0, 16, 8}));
+  EXPECT_EQ(net.refine(net.start(0), puzzles, 3).shape(), (Shape{0, 16, 6}));
+  Philox random(1);
+  const Lesson none{.givens = {}, .h = net.start(0), .digits = {}, .steps = 3};
+  EXPECT_THAT([&] { (void)net.learn(none, random); },
+              ThrowsMessage<OptionError>(HasSubstr("no boards")));
+  EXPECT_THAT([&] { (void)graph_quality(net, {}); },
+              ThrowsMessage<OptionError>(HasSubstr("no boards")));
 }
 
 TEST(Wiring, HasTheDegreesItSays) {

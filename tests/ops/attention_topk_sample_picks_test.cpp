@@ -85,35 +85,87 @@ TEST(AttentionTopkSamplePicks, TheLargestAreThoseOfAStableSort) {
   }
 }
 
-// With scores of its own a backend may pick otherwise only where two perturbed scores lie closer
-// than both scores' rounding: eps width max |q_d k_d| scale each.
+// ---- with scores of its own a backend may pick otherwise at near ties alone ---------------------
+
+struct OwnScores {
+  static constexpr int64_t kQueries = 200, kKeys = 500, kWidth = 64, kCount = 20;
+  static constexpr double kScale = 0.125, kEps = std::numeric_limits<float>::epsilon();
+  // Of a score, all rounding the same way: elements are up to 4.
+  static constexpr double kError = kEps * kWidth * 16 * kScale;
+
+  Tensor q = random_tensor({1, kQueries, kWidth}, 4, 4).to(DType::f32);
+  Tensor k = random_tensor({1, kKeys, kWidth}, 5, 4).to(DType::f32);
+  std::vector<float> q_values = q.to_vector<float>(), k_values = k.to_vector<float>();
+
+  double score(int64_t i, int64_t j) const {
+    double sum = 0;
+    for (int64_t d = 0; d < kWidth; ++d)
+      sum += double{q_values[static_cast<size_t>(i * kWidth + d)]} *
+             k_values[static_cast<size_t>(j * kWidth + d)];
+    return sum * kScale;
+  }
+  template <class Law>
+  std::vector<int32_t> picks_on(Device device, Law law) const {
+    return picks(draw(q.to(device), k.to(device), law).indices);
+  }
+};
+
+template <class Law>
+void expect_order_but_for_near_ties(const OwnScores& own, Law law) {
+  constexpr double kBound = 2 * OwnScores::kError;
+  const auto rank = [&](int64_t i, int64_t j) {
+    if constexpr (std::is_same_v<Law, TopScores>) return own.score(i, j);
+    const int64_t block = i * kernels::plackett_luce_blocks(OwnScores::kKeys) + j / 4;
+    const auto words = kernels::philox4x32_10(kSeed, static_cast<uint64_t>(block), 0);
+    return own.score(i, j) + double{kernels::exact::gumbel(words.v[j % 4])};
+  };
+  for (const Device device : {Device::cpu, Device::cuda}) {
+    if (!available(device)) continue;
+    const std::vector<int32_t> got = own.picks_on(device, law);
+    for (int64_t i = 0; i < OwnScores::kQueries; ++i) {
+      std::vector<double> ranks;
+      for (int64_t j = 0; j < OwnScores::kKeys; ++j) ranks.push_back(rank(i, j));
+      std::vector<double> sorted = ranks;
+      std::ranges::sort(sorted, std::greater());
+      for (int64_t t = 0; t < OwnScores::kCount; ++t) {
+        const int32_t j = got[static_cast<size_t>(i * OwnScores::kCount + t)];
+        EXPECT_NEAR(ranks[static_cast<size_t>(j)], sorted[static_cast<size_t>(t)], kBound)
+            << name(device) << " " << i << " " << t;
+      }
+    }
+  }
+}
+
 TEST(AttentionTopkSamplePicks, PicksDifferOnlyAtNearTies) {
-  if (!available(Device::cuda)) GTEST_SKIP() << "no CUDA device";
-  constexpr int64_t kQueries = 200, kKeys = 500, kWidth = 64, kCount = 20;
-  const Tensor q = random_tensor({1, kQueries, kWidth}, 4, 4).to(DType::f32);
-  const Tensor k = random_tensor({1, kKeys, kWidth}, 5, 4).to(DType::f32);
-  const PlackettLuce law{kCount};
-  const std::vector<int32_t> cpu = picks(draw(q, k, law).indices);
-  const std::vector<int32_t> cuda =
-      picks(draw(q.to(Device::cuda), k.to(Device::cuda), law).indices);
-  const std::vector<float> qv = q.to_vector<float>(), kv = k.to_vector<float>();
-  const double scale = 1 / std::sqrt(static_cast<double>(kWidth));
-  const double bound = 2 * std::numeric_limits<float>::epsilon() * kWidth * 16 * scale;
-  for (int64_t i = 0; i < kQueries; ++i) {
-    const auto perturbed = [&](int32_t j) {
-      const int64_t block = i * kernels::plackett_luce_blocks(kKeys) + j / 4;
-      double sum = 0;
-      for (int64_t d = 0; d < kWidth; ++d)
-        sum += double{qv[static_cast<size_t>(i * kWidth + d)]} *
-               kv[static_cast<size_t>(j * kWidth + d)];
-      const auto words = kernels::philox4x32_10(kSeed, static_cast<uint64_t>(block), 0);
-      return sum * scale + kernels::exact::gumbel(words.v[j % 4]);
-    };
-    for (int64_t t = 0; t < kCount; ++t) {
-      const auto at = static_cast<size_t>(i * kCount + t);
-      const double here = perturbed(cpu[at]);
-      EXPECT_LE(std::abs(here - perturbed(cuda[at])), cpu[at] == cuda[at] ? 0 : bound);
-      EXPECT_LE(here, (t > 0 ? perturbed(cpu[at - 1]) : here) + bound) << i << " " << t;
+  const OwnScores own;
+  expect_order_but_for_near_ties(own, TopScores{OwnScores::kCount});
+  expect_order_but_for_near_ties(own, PlackettLuce{OwnScores::kCount});
+}
+
+TEST(AttentionTopkSamplePicks, PicksWithReplacementDifferOnlyAtBoundaries) {
+  const OwnScores own;
+  constexpr int64_t kCount = OwnScores::kCount;
+  constexpr double kBound =
+      OwnScores::kError / 2 + 16 * OwnScores::kEps + OwnScores::kKeys * 0x1p-30;
+  for (const Device device : {Device::cpu, Device::cuda}) {
+    if (!available(device)) continue;
+    const std::vector<int32_t> got = own.picks_on(device, WithReplacement{kCount});
+    for (int64_t i = 0; i < OwnScores::kQueries; ++i) {
+      std::vector<double> up_to{0};  // [keys + 1]: the chance of the keys before
+      for (int64_t j = 0; j < OwnScores::kKeys; ++j)
+        up_to.push_back(up_to.back() + std::exp(own.score(i, j)));
+      std::vector<double> drawn;
+      for (int64_t t = 0; t < kCount; ++t) {
+        const int64_t block = i * kernels::with_replacement_blocks(kCount) + t / 2;
+        const auto words = kernels::philox4x32_10(kSeed, static_cast<uint64_t>(block), 0);
+        drawn.push_back(words.v[2 * (t % 2)] * 0x1p-32 + words.v[2 * (t % 2) + 1] * 0x1p-64);
+      }
+      std::ranges::sort(drawn);
+      for (size_t t = 0; t < drawn.size(); ++t) {
+        const auto j = static_cast<size_t>(got[static_cast<size_t>(i * kCount) + t]);
+        EXPECT_GE(drawn[t], up_to[j] / up_to.back() - kBound) << name(device) << " " << i;
+        EXPECT_LE(drawn[t], up_to[j + 1] / up_to.back() + kBound) << name(device) << " " << i;
+      }
     }
   }
 }

@@ -31,6 +31,14 @@ static_assert(HasSetScore<Sample<PlackettLuce>> && !HasScore<Sample<PlackettLuce
 static_assert(!HasOrderedScore<Sample<WithReplacement>> && !HasSetScore<Sample<WithReplacement>>);
 static_assert(!HasOrderedScore<Sample<TopScores>> && !HasSetScore<Sample<TopScores>>);
 static_assert(!HasScore<Sample<TopScores>>);
+static_assert(HasScore<Sample<KSubset>>);
+static_assert(!HasOrderedScore<Sample<KSubset>> && !HasSetScore<Sample<KSubset>>);
+// Nor does one of tensors that do not say by which law they were drawn.
+template <class S>
+concept HasSetScoreOfParts = requires(const S& s) {
+  set_score({s.indices, s.log_prob, s.log_normaliser});
+};
+static_assert(!HasSetScoreOfParts<Sample<WithReplacement>>);
 
 std::vector<float> floats(const Tensor& t) { return t.to_vector<float>(); }
 
@@ -166,18 +174,30 @@ TEST(AttentionTopkSample, ScoresThatAreNotFinite) {
   }
 }
 
-// 64 of 16,384 keys: what it takes beyond the copy of the keys does not depend on their number.
+// As queries and keys grow together, forward and backward: four times as many take four times the
+// bytes, fewer than one matrix of queries x keys has.
 TEST(AttentionTopkSample, MemoryIsLinear) {
-  const auto peak = [](int64_t keys) {
-    const Tensor q = random_tensor({1, 48, 16}, 1).to(DType::f32);
-    const Tensor k = random_tensor({1, keys, 16}, 2).to(DType::f32);
-    reset_peak_memory(Device::cpu);
-    const int64_t before = memory_stats(Device::cpu).peak;
-    const auto drawn = draw(q, k, PlackettLuce{64});
-    EXPECT_THAT(picks(drawn.indices), testing::Each(testing::Ge(0)));
-    return memory_stats(Device::cpu).peak - before;
-  };
-  EXPECT_LE(peak(16384), 4 * peak(4096));
+  for (const Device device : {Device::cpu, Device::cuda}) {
+    if (!available(device)) continue;
+    const int64_t most = device == Device::cpu ? 4096 : 1024;  // emulated, pairs are dear
+    const auto peak = [&](int64_t n, auto law) {
+      const Tensor q = random_tensor({1, n, 16}, 1).to(DType::f32).to(device).set_requires_grad();
+      const Tensor k = random_tensor({1, n, 16}, 2).to(DType::f32).to(device).set_requires_grad();
+      reset_peak_memory(device);
+      const int64_t before = memory_stats(device).peak;
+      const auto drawn = draw(q, k, law);
+      EXPECT_THAT(picks(drawn.indices), testing::Each(testing::Ge(0)));
+      (void)vjp(drawn.log_prob, q, Tensor::full(drawn.log_prob.shape(), 1.0, {.device = device}));
+      return memory_stats(device).peak - before;
+    };
+    const auto test = [&](const char* name, auto law) {
+      const int64_t bytes = peak(most, law), matrix = most * most * int64_t{sizeof(float)};
+      EXPECT_LT(bytes, matrix) << name;
+      EXPECT_LE(bytes, 4 * peak(most / 4, law)) << name;
+    };
+    test("plackett_luce", PlackettLuce{16});
+    test("with_replacement", WithReplacement{16});
+  }
 }
 
 TEST(AttentionTopkSample, RefusesWrongInputs) {

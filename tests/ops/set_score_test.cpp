@@ -15,7 +15,7 @@ namespace stillpoint::test {
 namespace {
 
 Tensor score_of(const Tensor& log_prob) {
-  return set_score({.indices = {}, .log_prob = log_prob, .log_normaliser = {}});
+  return set_score(Sample<PlackettLuce>({}, log_prob, {}));
 }
 
 OpCase make_case(const std::string& name, const Tensor& log_prob) {

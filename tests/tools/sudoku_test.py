@@ -291,9 +291,13 @@ class Sudoku(Program):
         self.assertTrue(0 <= graph["stability"] <= 1)
         voted = ["eval", "--checkpoint", checkpoint, "--count", 4, "--graphs", 3]
         self.assertEqual(self.works(*voted), self.works(*voted, "--batch", 1))
+        self.assertIn("of the neighbours drawn, ", self.works(*voted))
+        both = json.loads(self.works(*voted, "--json"))["graph"]
+        self.assertTrue(0 < both.pop("drawn_precision") <= 1)
+        self.assertEqual(both, graph)
         self.fails("restarts", *voted, "--restarts", 2)
         chart = self.folder / "graph.svg"
-        self.assertIn("share a row, column or box",
+        self.assertIn("of the most attended neighbours, ",
                       self.works("eval", "--checkpoint", checkpoint, "--count", 4, "--plot", chart))
         svg = chart.read_text()
         xml.etree.ElementTree.fromstring(svg)
@@ -330,6 +334,23 @@ class Sudoku(Program):
         self.assertNotIn("graph", json.loads(self.works("eval", "--checkpoint", self.folder / "other" /
                                                         "checkpoint.safetensors", "--count", 2, "--json")))
 
+    def test_says_what_a_learned_graph_wants(self):
+        large = ["train", "--channels", 8, "--model", "learned-graph", "--steps", 1, "--output", self.run_folder]
+        train = [*large, "--box", 2]
+        for option in "--entropy", "--spread-penalty":
+            for wrong in "-1", "inf", "nan":
+                self.fails(f"{option}: '{wrong}'; wanted a number of at least 0\n", *train, option, wrong)
+        for wrong in "0", "1.5", "nan":
+            self.fails(f"--discount: '{wrong}'; wanted a number above 0 and up to 1\n", *train, "--discount", wrong)
+        for boards in 1, 9, 17:
+            self.fails(f"--boards {boards}: ", *train, "--baseline", "batch", "--draws", 1, "--boards", boards)
+        self.fails("wanted 2 or more", *train, "--draws", 1)
+        self.fails("width 30; wanted a multiple of 4", *train, "--width", 30)
+        self.fails("a window of 1; wanted 2 or more", *train, "--window", 1)
+        self.fails("256 cells; wanted fewer than 128", *large, "--box", 4)
+        self.assertFalse(self.run_folder.exists())
+        self.works(*train, "--baseline", "batch", "--draws", 2, "--boards", 9, "--window", 2, "--validate", 0)
+
     def test_ties_and_repeats_the_layers_of_a_learned_graph(self):
         output, again = self.folder / "tied", ["train", "--resume", "--validate", 0]
         train = [*self.anywhere, "--model", "learned-graph", "--width", 8, "--draws", 2, "--window", 2]
@@ -358,13 +379,14 @@ class Sudoku(Program):
 
     def test_every_device_trains_alike(self):
         train = ["train", "--box", 2, "--channels", 32, "--boards", 2, "--validate", 1, "--learning-rate", 0.1]
-        for model in "symbol", "refine":
+        for model in "symbol", "refine", "learned-graph":
             cpu, cuda = self.folder / f"{model}-cpu", self.folder / f"{model}-cuda"
-            result = sudoku(*train, "--steps", 10, "--model", model, "--output", cuda, "--device", "cuda")
+            run = [*train, "--steps", 10, "--model", model, "--output"]
+            result = sudoku(*run, cuda, "--device", "cuda")
             if result.returncode != 0:
                 self.assertIn("--device cuda: not available", result.stderr)
                 self.skipTest("no CUDA device")
-            self.works(*train, "--steps", 10, "--model", model, "--output", cpu)
+            self.works(*run, cpu)
             (wanted,), (got,) = self.losses(cpu), self.losses(cuda)
             self.assertAlmostEqual(wanted, got, delta=2e-3 * wanted)
             self.assertGreater(abs(wanted - math.log(4)), 10 * abs(wanted - got))  # it learns, on both alike
@@ -484,8 +506,9 @@ class Sudoku(Program):
         self.fails("--minutes", *self.small, "--steps", 3, "--minutes", 1)
         self.fails("--steps", *self.small, "--steps", -3)
         self.fails("--minutes", *self.small, "--minutes", 0)
-        self.fails("learning rate", *self.small, "--steps", 3, "--learning-rate", "nan")
-        self.fails("--save-every", *self.small, "--steps", 3, "--save-every", "nan")
+        for option in "--learning-rate", "--save-every", "--minutes":
+            for wrong in "nan", "inf", "0", "1e999", "3s":
+                self.fails(f"{option}: '{wrong}'; wanted a number above 0\n", *self.small, "--steps", 3, option, wrong)
         self.fails("'tpu'; wanted cpu or cuda", *self.small, "--steps", 3, "--device", "tpu")
         self.fails("--colour", *self.small, "--steps", 3, "--colour")
         self.fails(str(self.run_folder), "train", "--output", self.run_folder, "--resume", "--steps", 3)

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <system_error>
 #include <utility>
 
@@ -18,6 +19,21 @@ CLI::Validator digits_only(uint64_t least, uint64_t most) {
     }
     text = fmt::format("{}", value);  // CLI11 would take leading zeros for base 8
     return std::string();
+  };
+  return {check, ""};
+}
+
+CLI::Validator number(double least, Least bound, double most) {
+  const auto check = [=](const std::string& text) {
+    double value = NAN;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    const bool above = bound == Least::included ? value >= least : value > least;
+    if (error == std::errc{} && end == text.data() + text.size() && std::isfinite(value) && above &&
+        value <= most)
+      return std::string();
+    return fmt::format("'{}'; wanted a number {} {}{}", text,
+                       bound == Least::included ? "of at least" : "above", least,
+                       std::isfinite(most) ? fmt::format(" and up to {}", most) : "");
   };
   return {check, ""};
 }

@@ -14,6 +14,11 @@ namespace stillpoint::tools {
 // Decimal digits alone, from least to most: no sign, space, base or exponent. "010" is ten.
 CLI::Validator digits_only(uint64_t least, uint64_t most);
 
+// A finite number of at least `least`, or above it, and up to `most`.
+enum class Least : uint8_t { included, excluded };
+CLI::Validator number(double least, Least bound,
+                      double most = std::numeric_limits<double>::infinity());
+
 // An option for a whole number of at least `least`, with its default in the help.
 template <class T>
 CLI::Option* add_number(CLI::App& app, const std::string& name, T& value, const std::string& help,

@@ -22,8 +22,8 @@ using Vector = std::vector<double>;
 
 // ---- a problem that can be enumerated ----------------------------------------------------------
 // Four nodes draw two neighbours each by their own row of scores, which all boards share. A board
-// is refined twice: h'_i = tanh(h_i / 2 + sum over the neighbours of w_j h_j), and every node pays
-// (h_i - wanted_i)^2 after each refinement.
+// is refined a few times: h'_i = tanh(h_i / 2 + g_i + sum over the neighbours of w_j h_j), and
+// every node pays (h_i - wanted_i)^2 after each refinement.
 
 constexpr int64_t kNodes = 4, kDraws = 2, kSteps = 2, kBoards = 2;
 
@@ -31,26 +31,38 @@ inline const Vector kScores = {0.3,  -0.5, 0.8, 0.1, 0.9, 0.2, -0.4, 0.0,
                                -0.2, 0.6,  0.1, 0.7, 0.5, 0.4, -0.6, -0.1};
 inline const Vector kWeights = {1.5, -1.1, 0.7, -0.6};
 struct Board {
-  Vector start, wanted;
+  Vector start, wanted, given;
 };
-inline const std::vector<Board> kBoardsGiven = {{{1.0, 0.4, -0.8, 0.6}, {0.9, -0.7, 0.5, -0.2}},
-                                                {{-0.5, 1.2, 0.3, -0.9}, {-0.4, 0.8, -0.9, 0.6}}};
+inline const Vector kZero = {0, 0, 0, 0};
+inline const std::vector<Board> kBoardsGiven = {
+    {{1.0, 0.4, -0.8, 0.6}, {0.9, -0.7, 0.5, -0.2}, kZero},
+    {{-0.5, 1.2, 0.3, -0.9}, {-0.4, 0.8, -0.9, 0.6}, kZero}};
+// All nodes start alike, at 0: the first messages say nothing.
+inline const std::vector<Board> kAlike = {{kZero, kBoardsGiven[0].wanted, kBoardsGiven[0].start},
+                                          {kZero, kBoardsGiven[1].wanted, kBoardsGiven[1].start}};
+
+// What is minimised: E[mean of discount^t costs] - entropy (mean entropy of the rows).
+struct Objective {
+  double entropy = 0, discount = 1;
+  const std::vector<Board>& boards = kBoardsGiven;
+  int64_t steps = kSteps;
+};
 
 using Picks = std::vector<int32_t>;  // of one row, ascending
 using Choice = std::vector<Picks>;   // of every row
-enum class Drawing : uint8_t { in_turn, with_replacement, subset };
+enum class Drawing : uint8_t { in_turn, in_turn_as_sets, with_replacement, subset };
 struct Law {  // of one row
   std::map<Picks, double> probability;
   double entropy = 0;  // of what is scored: the draws in their order, or the set
 };
 
 // [steps, nodes]
-inline Vector costs_of(const Board& board, const Choice& choice) {
+inline Vector costs_of(const Board& board, int64_t steps, const Choice& choice) {
   Vector h = board.start, costs;
-  for (int64_t t = 0; t < kSteps; ++t) {
+  for (int64_t t = 0; t < steps; ++t) {
     Vector next;
     for (size_t i = 0; i < h.size(); ++i) {
-      double sum = 0.5 * h[i];
+      double sum = 0.5 * h[i] + board.given[i];
       for (const int32_t j : choice[i])
         sum += kWeights[static_cast<size_t>(j)] * h[static_cast<size_t>(j)];
       next.push_back(std::tanh(sum));
@@ -101,24 +113,28 @@ inline Law law_of(const double* scores, Drawing drawing) {
   if (drawing == Drawing::subset) return subsets(scores);
   Law law;
   extend(scores, drawing == Drawing::with_replacement, {}, 1, law);
+  if (drawing == Drawing::in_turn_as_sets) {
+    law.entropy = 0;
+    for (const auto& [picks, p] : law.probability) law.entropy -= p * std::log(p);
+  }
   return law;
 }
 
-// E[mean of costs] - entropy (mean entropy of the rows).
-inline double expectation(const Vector& scores, Drawing drawing, double entropy) {
+inline double expectation(const Vector& scores, Drawing drawing, const Objective& o) {
   std::vector<Law> laws;
   double value = 0;
   for (int64_t i = 0; i < kNodes; ++i) {
     laws.push_back(law_of(scores.data() + i * kNodes, drawing));
-    value -= entropy * laws.back().entropy / kNodes;
+    value -= o.entropy * laws.back().entropy / kNodes;
   }
   Choice choice;
   const std::function<void(double)> visit = [&](double p) {
     if (std::ssize(choice) == kNodes) {
-      for (const Board& board : kBoardsGiven) {
-        const Vector costs = costs_of(board, choice);
-        value += p * std::accumulate(costs.begin(), costs.end(), 0.0) /
-                 static_cast<double>(kBoards * kSteps * kNodes);
+      for (const Board& board : o.boards) {
+        const Vector costs = costs_of(board, o.steps, choice);
+        for (size_t e = 0; e < costs.size(); ++e)
+          value += p * std::pow(o.discount, e / kNodes) * costs[e] /
+                   static_cast<double>(kBoards * o.steps * kNodes);
       }
       return;
     }
@@ -133,15 +149,14 @@ inline double expectation(const Vector& scores, Drawing drawing, double entropy)
 }
 
 // By central differences of the exact expectation: no score takes part.
-inline Vector exact_gradient(Drawing drawing, double entropy) {
+inline Vector exact_gradient(Drawing drawing, const Objective& o) {
   constexpr double kStep = 1e-4;  // error about kStep^2
   Vector gradient;
   for (size_t e = 0; e < kScores.size(); ++e) {
     Vector up = kScores, down = kScores;
     up[e] += kStep;
     down[e] -= kStep;
-    gradient.push_back((expectation(up, drawing, entropy) - expectation(down, drawing, entropy)) /
-                       (2 * kStep));
+    gradient.push_back((expectation(up, drawing, o) - expectation(down, drawing, o)) / (2 * kStep));
   }
   return gradient;
 }

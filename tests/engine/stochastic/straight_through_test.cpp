@@ -86,7 +86,7 @@ Vector estimate(Philox& random) {
 TEST(StraightThrough, IsBiasedWhereTheyAreNotButVariesLittle) {
   Philox random(kSeed);
   const Moments m = moments([&] { return estimate(random); });
-  const Vector exact = exact_gradient(Drawing::with_replacement, 0);
+  const Vector exact = exact_gradient(Drawing::with_replacement, {});
   double bias = 0, length = 0, along = 0, mean_length = 0;
   for (size_t e = 0; e < exact.size(); ++e) {
     bias += (m.mean[e] - exact[e]) * (m.mean[e] - exact[e]);
