@@ -70,12 +70,16 @@ HWY_INLINE void tile(Io io, int64_t i, int64_t j, const Start& start, const Fini
     for (int v = 0; v < kVectors; ++v) finish(io, sum[r * kVectors + v], i + r, j + v * lanes);
 }
 
+// Of the tiles for the rows left over: 9 or 8, then 3, then 1. Each is compiled for every product.
+constexpr int fewer_rows(int rows) { return (rows + 2) / 3; }
+
 // Columns [j, j + kVectors vectors) of rows [i, m).
 template <int kRows, int kVectors, class Io, class Start, class Finish, class... Terms>
 HWY_INLINE void tile_panel(Io io, int64_t i, int64_t m, int64_t j, const Start& start,
                            const Finish& finish, const Terms&... terms) {
   for (; i + kRows <= m; i += kRows) tile<kRows, kVectors>(io, i, j, start, finish, terms...);
-  if constexpr (kRows > 1) tile_panel<kRows / 2, kVectors>(io, i, m, j, start, finish, terms...);
+  if constexpr (kRows > 1)
+    tile_panel<fewer_rows(kRows), kVectors>(io, i, m, j, start, finish, terms...);
 }
 
 // For every row i < m and every vector of columns at j < n: finish(io, sum, i, j), where the sum

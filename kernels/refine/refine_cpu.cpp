@@ -116,7 +116,7 @@ HWY_INLINE void gates_panel(Io io, const Step& step, const float* bias, const fl
   for (; i + kRows <= nodes; i += kRows)
     gates_tile<kRows>(io, step, bias, from_h, from_s, channels, i, k);
   if constexpr (kRows > 1)
-    gates_panel<kRows / 2>(io, step, bias, from_h, from_s, channels, i, nodes, k);
+    gates_panel<fewer_rows(kRows)>(io, step, bias, from_h, from_s, channels, i, nodes, k);
 }
 
 // out [H, rows] with `stride` columns = w [rows, H] transposed, four rows at a time.
