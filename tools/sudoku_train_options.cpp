@@ -236,8 +236,8 @@ std::function<int()> add_train(CLI::App& app) {
           {{"none", sudoku::Baseline::none},
            {"batch", sudoku::Baseline::others_in_batch},
            {"board", sudoku::Baseline::others_of_board}},
-          "learned-graph: what a cost is compared with: none, the other boards (batch) or the\n"
-          "other draws for the same one (board) [board]"),
+          "learned-graph: what a cost is compared with: none, all other runs, which are draws for\n"
+          "this board and others (batch), or the other draws for this board (board) [board]"),
       add_choice<sudoku::Credit>(
           app, "--credit", learned.credit,
           {{"downstream", sudoku::Credit::downstream}, {"all", sudoku::Credit::all}},
