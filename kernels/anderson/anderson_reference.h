@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 #include "kernels/anderson/anderson_solve.h"
 #include "kernels/solver_check/solver_check.h"
@@ -13,10 +12,9 @@ template <class T>
 void anderson(const AndersonArgs<T>& args) {
   const int64_t n = args.n;
   const int m = args.memory;
-  std::vector<T> g(static_cast<size_t>(n));
-  const auto dot = [n](const T* x, const T* y) {
+  const auto dot = [n](const auto& x, const auto& y) {
     double sum = 0;
-    for (int64_t k = 0; k < n; ++k) sum += static_cast<double>(x[k]) * static_cast<double>(y[k]);
+    for (int64_t k = 0; k < n; ++k) sum += static_cast<double>(x(k)) * static_cast<double>(y(k));
     return sum;
   };
   for (int64_t r = 0; r < args.rows; ++r) {
@@ -28,31 +26,33 @@ void anderson(const AndersonArgs<T>& args) {
       continue;
     }
     T *moves = args.moves + b * m * n, *dg = args.dg + b * m * n;
+    const auto g = [&](int64_t k) { return fz[k] - z[k]; };
+    const auto image = [&](int64_t k) { return fz[k]; };
+    const auto dg_of = [&](int j) { return [=](int64_t k) { return dg[j * n + k]; }; };
     double* gram = args.gram + b * m * m;
     const T mixing = static_cast<T>(args.mixing);
     int32_t count = args.count[b];
     const int slot = anderson_slot(count, m);
-    for (int64_t k = 0; k < n; ++k) {
-      g[k] = fz[k] - z[k];
-      if (count == 0) continue;
+    for (int64_t k = 0; count > 0 && k < n; ++k) {
       T &dg_k = dg[slot * n + k], &move = moves[slot * n + k];
-      dg_k = g[k] - dg_k;
+      dg_k = g(k) - dg_k;
       move = z[k] - move + mixing * dg_k;
     }
-    if (anderson_far(dot(g.data(), g.data()), dot(fz, fz), args.begin)) count = 0;
+    if (anderson_far(dot(g, g), dot(image, image), args.begin)) count = 0;
     args.count[b] = count + 1;
     const int columns = anderson_columns(count, m);
     double gamma[kAndersonMemory], scratch[anderson_scratch(kAndersonMemory)];
     for (int j = 0; j < columns; ++j) {
-      gram[j * m + slot] = gram[slot * m + j] = dot(dg + j * n, dg + slot * n);
-      gamma[j] = dot(dg + j * n, g.data());
+      gram[j * m + slot] = gram[slot * m + j] = dot(dg_of(j), dg_of(slot));
+      gamma[j] = dot(dg_of(j), g);
     }
     anderson_solve(gram, m, columns, args.ridge, gamma, scratch, 0, 1, [] {});
     const int next_slot = anderson_slot(count + 1, m);
     for (int64_t k = 0; k < n; ++k) {
-      T sum = z[k] + mixing * g[k];
+      const T residual = g(k);
+      T sum = z[k] + mixing * residual;
       for (int j = 0; j < columns; ++j) sum -= static_cast<T>(gamma[j]) * moves[j * n + k];
-      dg[next_slot * n + k] = g[k];
+      dg[next_slot * n + k] = residual;
       moves[next_slot * n + k] = z[k];
       next[k] = sum;
     }
