@@ -28,7 +28,7 @@ using kernels::Precision;
 // The same elements under another shape with as many elements; one dimension may be -1 (inferred).
 // Copies nothing.
 Tensor reshape(const Tensor& x, Shape shape);
-// Rows [begin, begin + length) of the first dimension. Copies nothing.
+// Rows [begin, begin + length) of the first dimension; x itself if those are all. Copies nothing.
 Tensor rows(const Tensor& x, int64_t begin, int64_t length);
 // Moves to a device; the gradient moves back.
 Tensor to(const Tensor& x, Device device);

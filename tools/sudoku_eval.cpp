@@ -76,8 +76,9 @@ void print_table(const sudoku::EvaluateReport& report) {
 
 void print_quality(const sudoku::GraphQuality& q) {
   fmt::print(
-      "of the most attended neighbours, {:.2f} % share a row, column or box; {:.2f} % of those are "
-      "chosen\nan edge of one board is one of another with probability {:.3f}\n",
+      "of the most attended neighbours, {:.2f} % share a row, column or box; {:.2f} % of all that "
+      "do "
+      "are chosen\nan edge of one board is one of another with probability {:.3f}\n",
       100 * q.precision, 100 * q.recall, q.stability);
 }
 

@@ -189,7 +189,7 @@ std::function<int()> add_solve(CLI::App& app) {
                    "Draw the board after every iteration: givens bold, other digits from\n"
                    "red (a guess) to green (certain). Not on a terminal: after 1, 2, 4, ...");
   app.add_option("--delay", c->delay, "Seconds between the drawings of --watch")
-      ->check(CLI::Range(0.0, 60.0))
+      ->check(number(0, Least::included, 60))
       ->capture_default_str()
       ->needs(watch);
   app.add_option("--html", c->html,

@@ -1,5 +1,4 @@
 // sudoku train: the command line.
-#include <cmath>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -103,9 +102,6 @@ int run(Given& given, const CLI::App& app) {
   c.common.apply();
   check<OptionError>((c.minutes > 0) != (c.steps > 0),
                      "train: --minutes {} and --steps {}; wanted one of them", c.minutes, c.steps);
-  check<OptionError>(std::isfinite(c.minutes) && c.save_every > 0,  // neither is true of NaN
-                     "train: --minutes {}, --save-every {}; wanted positive numbers", c.minutes,
-                     c.save_every);
   if (!c.plot.empty()) {
     check_plotter();
     c.plot = output_file("--plot", c.plot).string();
@@ -280,12 +276,12 @@ std::function<int()> add_train(CLI::App& app) {
       ->default_str("");
   app.add_option("--hard-share", o.train.carry.puzzles.hard_share,
                  "Share of hard puzzles, climbed to from minimal ones. Also with --resume")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(number(0, Least::included, 1))
       ->capture_default_str();
   app.add_option("--minimal-share", o.train.carry.puzzles.minimal_share,
                  "Share of minimal puzzles among the others; the rest has 0 to 30 givens more.\n"
                  "Also with --resume")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(number(0, Least::included, 1))
       ->capture_default_str();
   add_choice<sudoku::Precision>(
       app, "--precision", c->precision,

@@ -114,8 +114,18 @@ HWY_INLINE V max_or_nan(V a, V b) {
 
 // ---- elementary functions ----------------------------------------------------------------------
 
-// x = n ln 2 + r with |r| <= ln(2)/2 in two steps (Cody and Waite), exp(r) by its Taylor series,
-// whose remainder after r^7 is below 6e-9.
+// exp(r) for x = n ln 2 + r with |r| <= ln(2)/2: r in two steps (Cody and Waite), its exponential
+// by the Taylor series, whose remainder after r^7 is below 6e-9.
+HWY_INLINE V exp_of_rest(V x, V n) {
+  const D d;
+  V r = hn::NegMulAdd(n, hn::Set(d, 0.693359375f), x);
+  r = hn::MulAdd(n, hn::Set(d, 2.12194440e-4f), r);
+  V p = hn::Set(d, 1.f / 5040);
+  for (const float c : {1.f / 720, 1.f / 120, 1.f / 24, 1.f / 6, 1.f / 2, 1.f, 1.f})
+    p = hn::MulAdd(p, r, hn::Set(d, c));
+  return p;
+}
+
 HWY_INLINE V exp(V x) {
   const D d;
   const hn::RebindToSigned<D> di;
@@ -125,11 +135,7 @@ HWY_INLINE V exp(V x) {
       hn::IfThenElse(hn::Lt(x, hn::Set(d, -104.f)), hn::Set(d, -104.f),
                      hn::IfThenElse(hn::Gt(x, hn::Set(d, 89.f)), hn::Set(d, 89.f), x));
   const V n = hn::Round(hn::Mul(bounded, hn::Set(d, 1.44269504f)));
-  V r = hn::NegMulAdd(n, hn::Set(d, 0.693359375f), bounded);
-  r = hn::MulAdd(n, hn::Set(d, 2.12194440e-4f), r);
-  V p = hn::Set(d, 1.f / 5040);
-  for (const float c : {1.f / 720, 1.f / 120, 1.f / 24, 1.f / 6, 1.f / 2, 1.f, 1.f})
-    p = hn::MulAdd(p, r, hn::Set(d, c));
+  const V p = exp_of_rest(bounded, n);
   const auto exponent = hn::ConvertTo(di, n);
   const auto half = hn::ShiftRight<1>(exponent);
   const auto power = [&](auto e) {
@@ -150,11 +156,7 @@ HWY_INLINE V exp_beside_one(V x) {
   const V shift = hn::Set(d, 0x1.8p23f);
   const V shifted = hn::MulAdd(bounded, hn::Set(d, 1.44269504f), shift);
   const V n = hn::Sub(shifted, shift);
-  V r = hn::NegMulAdd(n, hn::Set(d, 0.693359375f), bounded);
-  r = hn::MulAdd(n, hn::Set(d, 2.12194440e-4f), r);
-  V p = hn::Set(d, 1.f / 5040);
-  for (const float c : {1.f / 720, 1.f / 120, 1.f / 24, 1.f / 6, 1.f / 2, 1.f, 1.f})
-    p = hn::MulAdd(p, r, hn::Set(d, c));
+  const V p = exp_of_rest(bounded, n);
   const V y =
       hn::BitCast(d, hn::Add(hn::BitCast(di, p), hn::ShiftLeft<23>(hn::BitCast(di, shifted))));
   return hn::IfThenElse(hn::Lt(x, most), y, hn::Add(x, hn::Inf(d)));  // keeps NaN

@@ -125,13 +125,12 @@ cpu::Product block(const GemmArgs<float>& args, int64_t first, int64_t last, int
 }
 
 // Products with a vector read everything once, so that nothing is worth packing: loops of our own
-// make them, and a program without others (SymbolNet in float32) never pays for the library's
-// generated code, 7 MiB.
+// make them, but for a row times a transpose or a transpose times a column, and a program without
+// others (SymbolNet in float32) never pays for the library's generated code, 7 MiB.
 void multiply(const cpu::Product& p) {
-  const bool rows_of_b = !p.transpose_b || p.ldb == 1;
-  if ((p.m == 1 && !p.transpose_b) || (p.k == 1 && rows_of_b)) {
+  if ((p.m == 1 && !p.transpose_b) || p.k == 1) {
     HWY_DYNAMIC_DISPATCH(sums_of_rows)(p);
-  } else if (p.n == 1 && !p.transpose_a && (p.transpose_b || p.ldb == 1)) {
+  } else if (p.n == 1 && !p.transpose_a) {
     HWY_DYNAMIC_DISPATCH(inner_products)(p);
   } else {
     cpu::product(p);

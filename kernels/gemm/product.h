@@ -10,11 +10,10 @@ namespace stillpoint::kernels::cpu {
 struct Product {
   const float* a;  // op(a) is [m, k]; rows of a start lda apart
   const float* b;  // op(b) is [k, n]
-  float* out;      // [m, n], overwritten or added to
+  float* out;      // [m, n]
   int64_t m, n, k;
   int64_t lda, ldb, ldo;
   bool transpose_a, transpose_b;
-  bool add = false;  // to what `out` holds
 };
 
 // All sizes above 0.

@@ -26,9 +26,8 @@ class OneThread {
 
 void product(const Product& p) {
   const OneThread one_thread;
-  const dnnl_status_t status =
-      dnnl_sgemm(p.transpose_a ? 'T' : 'N', p.transpose_b ? 'T' : 'N', p.m, p.n, p.k, 1.f, p.a,
-                 p.lda, p.b, p.ldb, p.add ? 1.f : 0.f, p.out, p.ldo);
+  const dnnl_status_t status = dnnl_sgemm(p.transpose_a ? 'T' : 'N', p.transpose_b ? 'T' : 'N', p.m,
+                                          p.n, p.k, 1.f, p.a, p.lda, p.b, p.ldb, 0.f, p.out, p.ldo);
   if (status != dnnl_success) std::abort();  // out of memory: the sizes are right
 }
 

@@ -30,10 +30,8 @@ void whole_product(const Product& p) {
   if (p.transpose_b) {
     for (int64_t i = 0; i < p.m; ++i)
       for (int64_t j = 0; j < p.n; ++j) {
-        const float sum = dot(p.a + i * (p.transpose_a ? 1 : p.lda), p.transpose_a ? p.lda : 1,
-                              p.b + j * p.ldb, p.k);
-        float& to = p.out[i * p.ldo + j];
-        to = p.add ? to + sum : sum;
+        p.out[i * p.ldo + j] = dot(p.a + i * (p.transpose_a ? 1 : p.lda), p.transpose_a ? p.lda : 1,
+                                   p.b + j * p.ldb, p.k);
       }
     return;
   }
@@ -43,12 +41,7 @@ void whole_product(const Product& p) {
                       .b = p.b,
                       .b_row = p.ldb,
                       .k = p.k};
-  const TileStore store{p.out, p.ldo};
-  if (p.add) {
-    tile_product(p.m, p.n, TileLoad{p.out, p.ldo}, store, term);
-  } else {
-    tile_product(p.m, p.n, FromZero{}, store, term);
-  }
+  tile_product(p.m, p.n, FromZero{}, TileStore{p.out, p.ldo}, term);
 }
 
 }  // namespace

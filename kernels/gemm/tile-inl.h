@@ -4,9 +4,9 @@
 //
 // A tile of rows by vectors of columns stays in registers while k runs; a row's values of `a` are
 // broadcast, a row of `b` is read as vectors. With 32 registers it has 6 rows by 4 vectors, 8 or 9
-// by 3 or 8 by 2: two to three times the sums that hide the latency of two multiply-add units, and
-// at most 10 loads for 16 multiply-adds. Columns are the outer loop: those of `b` that a tile reads
-// stay in the first-level cache while rows pass.
+// by 3 or 8 by 2, with 16 2 by 4, 4 by 3 or 4 by 2: of 32, two to three times the sums that hide
+// the latency of two multiply-add units, and at most 10 loads for 16 multiply-adds. Columns are the
+// outer loop: those of `b` that a tile reads stay in the first-level cache while rows pass.
 //
 // Every element is one chain of fused multiply-adds in the order of k: the same bits however the
 // rows are cut.
@@ -70,7 +70,8 @@ HWY_INLINE void tile(Io io, int64_t i, int64_t j, const Start& start, const Fini
     for (int v = 0; v < kVectors; ++v) finish(io, sum[r * kVectors + v], i + r, j + v * lanes);
 }
 
-// Of the tiles for the rows left over: 9 or 8, then 3, then 1. Each is compiled for every product.
+// The next smaller tile, for the rows left over: 9 or 8, then 3, then 1; 6 or 4, then 2, then 1.
+// Each is compiled for every product.
 constexpr int fewer_rows(int rows) { return (rows + 2) / 3; }
 
 // Columns [j, j + kVectors vectors) of rows [i, m).

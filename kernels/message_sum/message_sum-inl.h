@@ -12,8 +12,6 @@
 #include <hwy/highway.h>
 
 #include <cstdint>
-#include <type_traits>
-#include <utility>
 
 #include "kernels/common/csr.h"
 #include "kernels/common/math-inl.h"

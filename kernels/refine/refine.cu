@@ -121,6 +121,7 @@ __global__ void __launch_bounds__(kThreads, 1) forward_kernel(RefineArgs<float> 
 // Columns of the gradients before the gates, a row a node, in units of H: those of h's products,
 // then those of s's.
 constexpr int kDa = 0, kDc = 1, kDr = 2, kDz = 3, kDu = 4, kDxGates = 5, kGradients = 8;
+static_assert(kGradients <= kRefineBackwardScratch);
 
 // sum [columns, H] += d^T input, d pointing at the first of its columns.
 __device__ __forceinline__ void add_outer(Tiles& tiles, const float* d, int columns,

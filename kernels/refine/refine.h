@@ -108,7 +108,8 @@ STILLPOINT_HD inline int64_t refine_parameters(int64_t channels) {
 inline int64_t refine_saved(const RefineSize& s) {
   return 7 * s.steps * s.batch * s.nodes * s.channels;
 }
-// A third of the gates' weights on the CPU, padded to whole vectors of at most 16 numbers.
+// The weights of the three gates for h, or for s, on the CPU: padded to whole vectors of at most 16
+// numbers.
 inline int64_t refine_gate_weights(int64_t channels) {
   return 3 * channels * ((channels + 15) / 16 * 16);
 }

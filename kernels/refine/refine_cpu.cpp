@@ -27,10 +27,11 @@ namespace {
 // The columns of the blocks, in units of H.
 constexpr int kA = 0, kC = 1, kS = 2, kR = 3, kZ = 4, kU = 5, kN = 6, kSaved = 7, kScratch = 3;
 constexpr int kDa = 0, kDc = 1, kDu = 2, kDr = 3, kGradients = 6;
+static_assert(kGradients + 1 <= kRefineBackwardScratch);
 
 // Rows of a tile: 9 divides the 81 cells of a board, and 9 rows of three sums each, with what they
 // are made of, fill 32 registers.
-constexpr int kRows = HWY_TARGET <= HWY_AVX3 ? 9 : kTileRows;
+constexpr int kNodeRows = HWY_TARGET <= HWY_AVX3 ? 9 : kTileRows;
 
 // x [rows, k], its rows `row` apart, times w [k, ...] with rows of `columns`.
 TileTerm term(const float* x, int64_t row, const float* w, int64_t columns, int64_t k) {
@@ -79,8 +80,8 @@ HWY_INLINE void add_gates(const float* x, int64_t row, const float* w, int64_t c
   }
 }
 
-// The next state of a vector of channels at k, of rows [i, i + kRows): all sums of the gates stay
-// in registers.
+// The next state of a vector of channels at k, of rows [i, i + kRows): the three sums that a loop
+// adds to stay in registers, and none crosses memory as an array.
 template <int kRows, class Io>
 HWY_INLINE void gates_tile(Io io, const Step& step, const float* bias, const float* from_h,
                            const float* from_s, int64_t channels, int64_t i, int64_t k) {
@@ -182,13 +183,13 @@ void forward_samples(const RefineArgs<float>& args, const float* packed, float* 
           .out = args.states == RefineStates::all ? args.out + (t * args.size.batch + b) * state
                  : t + 1 == args.size.steps       ? args.out + b * state
                                                   : scratch + (kScratch + t % 2) * state};
-      tile_product<kRows>(nodes, 2 * channels, FromRow{pair_bias},
-                          TileStore{step.rows, step.stride},
-                          term(h, channels, pair, 2 * channels, channels));
+      tile_product<kNodeRows>(nodes, 2 * channels, FromRow{pair_bias},
+                              TileStore{step.rows, step.stride},
+                              term(h, channels, pair, 2 * channels, channels));
       sum_messages(args.pattern, channels, step);
       for_vectors(channels, [&](auto io, int64_t k) {
-        gates_panel<kRows>(io, step, args.weights.state_bias, from_h + 3 * channels * k,
-                           from_s + 3 * channels * k, channels, 0, nodes, k);
+        gates_panel<kNodeRows>(io, step, args.weights.state_bias, from_h + 3 * channels * k,
+                               from_s + 3 * channels * k, channels, 0, nodes, k);
       });
       h = step.out;
     }
@@ -305,12 +306,12 @@ void backward_samples(const RefineBackwardArgs<float>& args, const float* throug
       const float* saved = args.saved + (b * steps + t) * kSaved * state;
       gates_backward(saved, h, args.g + (t * batch + b) * state, nodes, channels, gradients, dh,
                      dx);
-      tile_product<kRows>(
+      tile_product<kNodeRows>(
           nodes, channels, FromZero{}, TileStore{ds, channels},
           term(gradients + kDr * channels, stride, args.weights.message, channels, 3 * channels));
       messages_backward(args.pattern, args.transposed, symmetric, saved, ds, channels, gradients);
-      tile_product<kRows>(nodes, channels, TileLoad{dh, channels}, TileStore{dh, channels},
-                          term(gradients, stride, through_h, channels, 5 * channels));
+      tile_product<kNodeRows>(nodes, channels, TileLoad{dh, channels}, TileStore{dh, channels},
+                              term(gradients, stride, through_h, channels, 5 * channels));
       if (sum != nullptr) add_weight_gradients(gradients, h, saved, nodes, channels, sum);
     }
   }

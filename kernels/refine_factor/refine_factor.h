@@ -25,7 +25,7 @@
 //
 // Cost per variable and refinement with H = hidden, F factors and N variables: forward 2 C^2 +
 // 4 C H + 2 H C + F/N (2 C^2 + 2 C H) flops; backward twice that, or once if no gradients of the
-// parameters are wanted, and 2 C^2 + F/N 2 C^2 again.
+// parameters are wanted, and 2 C^2 + F/N 2 C^2 again unless its messages were kept.
 #pragma once
 
 #include <cstdint>

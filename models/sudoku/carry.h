@@ -43,7 +43,7 @@ struct CarryOptions {
 
 // The defaults of a regime.
 CarryOptions carry_options(Regime regime);
-// Boards to refine together. On the CPU 4: more take memory and leave the caches
+// Boards to refine together. On the CPU 4: more take memory and no less time
 // (docs/benchmarks.md). On CUDA 256, a block each. For GraphLearner 8 on both: its draws, and the
 // baselines that they are compared with, are a slice's.
 int64_t default_slice(Model model, Device device);

@@ -32,6 +32,7 @@ TEST(Views, ShareTheElements) {
   EXPECT_EQ(ops::reshape(x, {6}).data<float>(), x.data<float>());
   EXPECT_THAT(ops::rows(x, 1, 2).to_vector<float>(), testing::ElementsAre(3, 4, 5, 6));
   EXPECT_EQ(ops::rows(x, 1, 2).data<float>(), x.data<float>() + 2);
+  EXPECT_EQ(ops::rows(x, 0, x.dim(0)).data<float>(), x.data<float>());
 }
 
 TEST(Views, GradientMovesBackToItsDevice) {

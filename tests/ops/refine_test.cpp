@@ -220,7 +220,7 @@ TEST(Refine, LastStateNeedsNoMemoryForTheOthers) {
 }
 
 // Only the gradients that are asked for: those of h and x when the weights are frozen.
-TEST(Refine, FrozenWeights) {
+TEST(Refine, FrozenInputs) {
   const Graph graph = ring(4);
   const OpCase c = make_case("frozen", graph, {2, 6, 3}, 1e-6);
   for (const Device device : {Device::cpu, Device::cuda}) {
@@ -228,14 +228,17 @@ TEST(Refine, FrozenWeights) {
     const Results wanted = run(c, graph, {.steps = 3}, DType::f32, device);
     std::vector<Tensor> in;
     for (const Tensor& t : c.inputs) in.push_back(t.to(DType::f32).to(device));
-    std::vector<Tensor> leaves = {in[0].clone().set_requires_grad(),
-                                  in[1].clone().set_requires_grad()};
-    in[0] = leaves[0], in[1] = leaves[1];
-    const Tensor out = apply(in, graph, {.steps = 3});
-    const Tensor g = random_tensor(out.shape(), 99).to(DType::f32).to(device);
-    const std::vector<Tensor> got = vjp({&out, 1}, leaves, {&g, 1});
-    for (size_t k = 0; k < got.size(); ++k)
-      expect_same_bits(got[k], wanted.gradients[k], name(device));
+    // Of the states and x; of all but x; of the states alone.
+    for (const std::vector<size_t>& asked :
+         std::vector<std::vector<size_t>>{{0, 1}, {0, 2, 3, 4, 5, 6, 7}, {0}}) {
+      std::vector<Tensor> with = in, leaves;
+      for (const size_t k : asked) leaves.push_back(with[k] = in[k].clone().set_requires_grad());
+      const Tensor out = apply(with, graph, {.steps = 3});
+      const Tensor g = random_tensor(out.shape(), 99).to(DType::f32).to(device);
+      const std::vector<Tensor> got = vjp({&out, 1}, leaves, {&g, 1});
+      for (size_t k = 0; k < got.size(); ++k)
+        expect_same_bits(got[k], wanted.gradients[asked[k]], name(device));
+    }
   }
 }
 

@@ -1,7 +1,7 @@
 // The way from the formula to the kernel, in steps that can each be read, run and timed. Every rung
-// keeps the contract of refine.h, but for `saved`, which only the last one uses, and for the size
-// of its workspace; is tested against the reference; and has its row in README.md. The last rung is
-// the product itself.
+// keeps the contract of refine.h, but for `saved`, which only the last one uses, `dx`, which the
+// others do not let be null, and the size of its workspace; is tested against the reference; and
+// has its row in README.md. The last rung is the product itself.
 #pragma once
 
 #include "kernels/refine/refine.h"
