@@ -55,7 +55,7 @@ sudoku::Trainer open_run(const TrainCommand& c, const fs::path& checkpoint) {
                      c.output);
   check_precision(c.train.net.precision);
   sudoku::Trainer trainer(c.train, c.common.device);
-  if (!c.from.empty()) trainer.start_from(c.from);
+  if (!c.from.empty()) trainer.start_from(c.from, c.fresh_refiner);
   std::error_code error;
   fs::create_directories(c.output, error);
   check<IoError>(!error, "--output {}: {}", c.output, error.message());

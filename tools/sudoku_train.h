@@ -17,6 +17,7 @@ struct TrainCommand {
   CommonOptions common;
   sudoku::TrainOptions train;
   std::string output, from;
+  bool fresh_refiner = false;
   double minutes = 0;
   int64_t steps = 0;
   int64_t until = 0;  // the run stops after this step as if interrupted; 0: only at its end

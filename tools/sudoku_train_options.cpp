@@ -42,9 +42,9 @@ void check_regime(const Given& given) {
 
 // Options that the chosen model has no use for are refused, not passed over.
 void check_model(const CLI::App& app, const sudoku::NetworkOptions& net) {
-  for (const char* option :
-       {"--neighbours", "--width", "--layers", "--tied", "--repeats", "--law", "--estimator",
-        "--baseline", "--credit", "--draws", "--entropy", "--discount", "--spread-penalty"}) {
+  for (const char* option : {"--neighbours", "--width", "--layers", "--tied", "--repeats",
+                             "--fresh-refiner", "--law", "--estimator", "--baseline", "--credit",
+                             "--draws", "--entropy", "--discount", "--spread-penalty"}) {
     check<OptionError>(net.model == sudoku::Model::learned_graph || app.count(option) == 0,
                        "{}: wanted with --model learned-graph only", option);
   }
@@ -288,9 +288,15 @@ std::function<int()> add_train(CLI::App& app) {
       {{"f32", sudoku::Precision::f32}, {"bf16", sudoku::Precision::bf16}},
       "symbol: of products of matrices. bf16: operands rounded to bfloat16, sums in float32;\n"
       "needs AMX-BF16 on the CPU. Also with --resume, for the rest of the run [f32]");
-  fixed.push_back(app.add_option("--from", o.from,
-                                 "Start with the weights of another run, a checkpoint or network\n"
-                                 "of the same model, --channels, --width, --layers and --tied"));
+  CLI::Option* from =
+      app.add_option("--from", o.from,
+                     "Start with the weights of another run, a checkpoint or network\n"
+                     "of the same model, --channels, --width, --layers and --tied");
+  fixed.push_back(from);
+  fixed.push_back(app.add_flag("--fresh-refiner", o.fresh_refiner,
+                               "learned-graph, with --from: its attention alone; what refines on\n"
+                               "the graph starts anew")
+                      ->needs(from));
   for (CLI::Option* option : fixed) option->excludes(resume);
   add_number(app, "--until", o.until,
              "Stop after this step, saved and validated: --steps or --minutes go on to say how\n"

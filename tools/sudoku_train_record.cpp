@@ -131,7 +131,10 @@ std::string command_line(const TrainCommand& c, const sudoku::TrainOptions& o) {
       o.carry.puzzles.minimal_share, sudoku::name(o.optimiser), o.learning_rate,
       o.net.precision == sudoku::Precision::bf16 ? " --precision bf16" : "",
       // Where the file lay says nothing elsewhere.
-      c.from.empty() ? "" : " --from " + std::filesystem::path(c.from).filename().string(), o.seed);
+      c.from.empty() ? ""
+                     : " --from " + std::filesystem::path(c.from).filename().string() +
+                           (c.fresh_refiner ? " --fresh-refiner" : ""),
+      o.seed);
 }
 
 }  // namespace stillpoint::tools

@@ -188,7 +188,7 @@ TrainReport Trainer::step(double progress, MeasureDraws measure) {
   return report;
 }
 
-void Trainer::start_from(const std::filesystem::path& file) {
+void Trainer::start_from(const std::filesystem::path& file, bool fresh_refiner) {
   check<OptionError>(steps() == 0, "train: weights of {} after {} steps; wanted before the first",
                      file.string(), steps());
   const auto net = load_network(file, net_->device());
@@ -200,7 +200,11 @@ void Trainer::start_from(const std::filesystem::path& file) {
                        "a network of {}{} layers; wanted {}{}", from.layers,
                        from.tying == nn::Tying::tied ? " tied" : "", to.layers,
                        to.tying == nn::Tying::tied ? " tied" : "");
-    assign_all_tensors(net_->parameters(), net->parameters());
+    NamedTensors mine = net_->parameters(), theirs = net->parameters();
+    if (fresh_refiner)
+      for (NamedTensors* tensors : {&mine, &theirs})
+        std::erase_if(*tensors, [](const auto& t) { return t.first.starts_with("refiner."); });
+    assign_all_tensors(mine, theirs);
   } catch (const Error& error) {
     throw FormatError(fmt::format("{}: {}", file.string(), error.what()));
   }

@@ -83,8 +83,9 @@ class Trainer {
   std::string earlier, command;
 
   // Takes the weights of another run, whose checkpoint or network this is, before the first step;
-  // everything else is new. Throws IoError, FormatError for a network of another model or size.
-  void start_from(const std::filesystem::path& file);
+  // everything else is new, with `fresh_refiner` also what GraphLearner refines with. Throws IoError,
+  // FormatError for a network of another model or size.
+  void start_from(const std::filesystem::path& file, bool fresh_refiner = false);
 
   // The averaged weights alone: all that solving needs, in a small file, with the commands.
   void save_network(const std::filesystem::path& file) const;

@@ -266,6 +266,17 @@ TEST(Trainer, StartsFromTheWeightsOfAnother) {
   EXPECT_EQ(second.net().options.learned.estimator, Estimator::straight_through);
   second.step(0);
   EXPECT_THROW(second.start_from(path), OptionError);
+
+  options.seed += 1;  // other weights to begin with
+  Trainer fresh(options);
+  const auto parameter = [](const Trainer& t, const char* name) {
+    return t.optimiser().parameters().at(name).to_vector<float>();
+  };
+  const auto own = parameter(fresh, "refiner.message.weight");
+  fresh.start_from(path, true);
+  EXPECT_EQ(parameter(fresh, "refiner.message.weight"), own);
+  EXPECT_EQ(parameter(fresh, "query.weight"),
+            first.optimiser().averages().at("query.weight").to_vector<float>());
   options.net.channels = 7;
   Trainer wider(options);
   EXPECT_THAT([&] { wider.start_from(path); },

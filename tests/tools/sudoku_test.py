@@ -323,6 +323,10 @@ class Sudoku(Program):
         self.works(*start, "--width", 8, "--steps", 10, "--output", through)
         self.assertIn(b"--estimator straight-through", (through / "network.safetensors").read_bytes())
         self.assertIn(" --from checkpoint.safetensors ", self.made(through))
+        afresh = self.folder / "afresh"
+        self.works(*start, "--fresh-refiner", "--width", 8, "--steps", 1, "--output", afresh)
+        self.assertIn(" --from checkpoint.safetensors --fresh-refiner ", self.made(afresh))
+        self.fails("--fresh-refiner requires --from", *other, "--model", "learned-graph", "--fresh-refiner")
         steps = [line for line in map(json.loads, (through / "metrics.jsonl").read_text().splitlines()) if "loss" in line]
         self.assertGreater(steps[-1]["draws_gradient_variance"], 0)
         self.assertGreaterEqual(steps[-1]["draws_signal_to_noise"], 0)
