@@ -83,8 +83,8 @@ class Trainer {
   std::string earlier, command;
 
   // Takes the weights of another run, whose checkpoint or network this is, before the first step;
-  // everything else is new, with `fresh_refiner` also what GraphLearner refines with. Throws IoError,
-  // FormatError for a network of another model or size.
+  // everything else is new, with `fresh_refiner` also what GraphLearner refines with. Throws
+  // IoError, FormatError for a network of another model or size.
   void start_from(const std::filesystem::path& file, bool fresh_refiner = false);
 
   // The averaged weights alone: all that solving needs, in a small file, with the commands.
