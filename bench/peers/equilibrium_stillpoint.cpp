@@ -20,6 +20,7 @@
 #include "engine/io/safetensors.h"
 #include "engine/ops.h"
 #include "engine/optim/adamw.h"
+#include "models/sudoku/carry.h"
 #include "models/sudoku/equilibrium.h"
 #include "models/sudoku/generator.h"
 
@@ -29,7 +30,6 @@ namespace {
 using sudoku::Board;
 
 constexpr uint64_t kSeed = 1;
-constexpr size_t kSlice = 4;  // boards that training refines together
 constexpr int64_t kUnrolled = 16;
 
 class Contender {
@@ -107,8 +107,9 @@ class Contender {
   }
   void for_slices(auto&& body) {
     loss_ = 0;
-    for (size_t begin = 0; begin < givens_.size(); begin += kSlice) {
-      const size_t size = std::min(kSlice, givens_.size() - begin);
+    const auto slice = static_cast<size_t>(sudoku::default_slice(net_->options.model, Device::cpu));
+    for (size_t begin = 0; begin < givens_.size(); begin += slice) {
+      const size_t size = std::min(slice, givens_.size() - begin);
       const std::span<const Board> solutions = std::span(solutions_).subspan(begin, size);
       const std::vector<int32_t> digits = sudoku::digits(solutions).to_vector<int32_t>();
       body({.givens = std::span(givens_).subspan(begin, size),

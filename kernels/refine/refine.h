@@ -113,11 +113,15 @@ inline int64_t refine_saved(const RefineSize& s) {
 inline int64_t refine_gate_weights(int64_t channels) {
   return 3 * channels * ((channels + 15) / 16 * 16);
 }
-// The weights, rearranged, and what a chunk needs for one step of one sample; or what the reference
-// needs, which goes through the samples one by one. CUDA needs none.
+// All weights, rearranged for the CPU's forward.
+inline int64_t refine_packed_weights(int64_t channels) {
+  return 2 * (channels + 1) * channels + 2 * refine_gate_weights(channels);
+}
+// These, and what a chunk needs for one step of one sample; or what the reference needs, which goes
+// through the samples one by one. CUDA needs none.
 constexpr int64_t kRefineScratch = 5;
 inline int64_t refine_workspace(const RefineSize& s) {
-  return 2 * (s.channels + 1) * s.channels + 2 * refine_gate_weights(s.channels) +
+  return refine_packed_weights(s.channels) +
          std::max<int64_t>(kRefineScratch * refine_chunks(s), 10) * s.nodes * s.channels;
 }
 // The same for the backward with the weight gradients of every chunk; with a chunk's, 19 states are

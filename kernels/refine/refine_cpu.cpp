@@ -27,7 +27,7 @@ namespace {
 // The columns of the blocks, in units of H.
 constexpr int kA = 0, kC = 1, kS = 2, kR = 3, kZ = 4, kU = 5, kN = 6, kSaved = 7, kScratch = 3;
 constexpr int kDa = 0, kDc = 1, kDu = 2, kDr = 3, kGradients = 6;
-static_assert(kGradients + 1 <= kRefineBackwardScratch);
+static_assert(kScratch + 2 <= kRefineScratch && kGradients + 1 <= kRefineBackwardScratch);
 
 // Rows of a tile: 9 divides the 81 cells of a board, and 9 rows of three sums each, with what they
 // are made of, fill 32 registers.
@@ -348,8 +348,7 @@ void cpu::refine(const RefineArgs<float>& args) {
   const int64_t channels = args.size.channels, state = args.size.nodes * channels;
   if (args.size.batch * state == 0) return;
   HWY_DYNAMIC_DISPATCH(pack_weights)(w, channels, args.workspace);
-  float* scratches =
-      args.workspace + 2 * (channels + 1) * channels + 2 * refine_gate_weights(channels);
+  float* scratches = args.workspace + refine_packed_weights(channels);
   const int64_t grain = refine_grain(args.size);
   parallel_for(args.size.batch, grain, [&](int64_t first, int64_t last) {
     HWY_DYNAMIC_DISPATCH(forward_samples)

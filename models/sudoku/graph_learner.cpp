@@ -111,16 +111,20 @@ Tensor GraphLearner::scores(const Attention& a) const {
                      1 / std::sqrt(static_cast<double>(options.learned.width)));
 }
 
-Tensor GraphLearner::neighbours(std::span<const Board> givens) const {
+Tensor GraphLearner::most_attended(std::span<const Board> givens) const {
   const NoGrad no_grad;
   const Attention a = of_others(attention(givens));
-  Tensor most = sample(a.q, a.k, TopScores{options.learned.neighbours}).indices;
+  return sample(a.q, a.k, TopScores{options.learned.neighbours}).indices;
+}
+
+Tensor GraphLearner::neighbours(std::span<const Board> givens) const {
+  Tensor most = most_attended(givens);
   (void)complete(most);
   return most;
 }
 
 Tensor GraphLearner::encode(std::span<const Board> givens) const {
-  return packed(values_of(givens), neighbours(givens));
+  return packed(values_of(givens), most_attended(givens));  // checks them
 }
 
 Tensor GraphLearner::refined(const Tensor& h, const Tensor& puzzles,

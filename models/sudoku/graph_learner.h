@@ -83,6 +83,8 @@ struct GraphLearner final : Network {
     Tensor q, k;  // [boards, cells, width]
   };
   Attention attention(std::span<const Board> givens) const;
+  // As neighbours, with -1 where attention is not finite.
+  Tensor most_attended(std::span<const Board> givens) const;
   // With more columns, [boards, cells, width + cells]: then no cell sees itself.
   Attention of_others(const Attention& a) const;
   // q . k / sqrt(width), a cell's for itself included: [boards, cells, cells].
