@@ -5,23 +5,25 @@
   python3 bench/compare.py models [--rounds 5]     every task of compare_models.py; or one by its name:
   python3 bench/compare.py refine_train [--threads 1]
   python3 bench/compare.py equilibrium_symbol [--boards 16]     or equilibrium_refine: steps at fixed points
+  python3 bench/compare.py refine_train --device cuda [--boards 1024]     on a GPU; not for fixed points
 
-Builds the release preset and, on the first call, installs the peers into build/peers. Each contender
+Builds the release preset (for a GPU the preset cuda) and, on the first call, installs the peers into build/peers. Each contender
 is a process that answers requests on its standard input (bench/peers/); in every round each of them
 runs in turn, so that what else the machine does falls on all alike. Times are the processes' CPU time
-with one thread, wall clock with more, medians of the rounds. glibc is told to keep freed memory, which
+with one thread, wall clock with more and on a GPU, medians of the rounds. glibc is told to keep freed memory, which
 is worth a factor of two to PyTorch. Results are compared with float64 first; a difference beyond 1e-3
 ends the run. Leave the machine alone while it runs: the load average is printed before and after.
 """
 import argparse
 import itertools
+import os
 import statistics
 import subprocess
 import tempfile
 
 import compare_equilibrium
 import compare_models
-from contender import PEER_PYTHON, ROOT, Contender, build, load, verify
+from contender import PEER_PYTHON, ROOT, Contender, build, device, load, verify
 
 OPS = ['message_sum', 'attention', 'attention_topk_sample']
 
@@ -56,7 +58,7 @@ def compare_op(op, rounds, calls):
     with tempfile.TemporaryDirectory() as folder:
         peer = Contender([PEER_PYTHON, ROOT / f'bench/peers/{op}_torch.py'], folder)
         ours = Contender([program], folder)
-        print(f'{ours.title}; {peer.title}; one thread; load average {load()}')
+        print(f'{ours.title}; {peer.title}; {"one thread" if device() == "cpu" else "a GPU"}; load average {load()}')
         verify(ours, peer, folder)
         times = {}
         for _ in range(rounds):
@@ -77,7 +79,11 @@ def main():
     parser.add_argument('--calls', type=int, default=5, help='of an op in a round')
     parser.add_argument('--threads', type=int, nargs='+', default=[1, 2], help='of models')
     parser.add_argument('--boards', type=int, default=64, help='of models')
+    parser.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')
     options = parser.parse_args()
+    if options.device == 'cuda' and options.what in compare_equilibrium.CHANNELS:
+        parser.error(f'{options.what} runs on the CPU alone')
+    os.environ['STILLPOINT_DEVICE'] = options.device
     subprocess.run([ROOT / 'bench/peers/setup.sh'], check=True)
     if options.what in OPS:
         compare_op(options.what, options.rounds or 15, options.calls)
@@ -85,7 +91,7 @@ def main():
         compare_equilibrium.run(options.what, options.boards, options.rounds or 5)
     else:
         tasks = list(compare_models.TASKS) if options.what == 'models' else [options.what]
-        compare_models.run(tasks, options.threads, options.boards, options.rounds or 5)
+        compare_models.run(tasks, options.threads if options.device == 'cpu' else [1], options.boards, options.rounds or 5)
 
 
 if __name__ == '__main__':

@@ -4,7 +4,7 @@ import os
 import statistics
 import tempfile
 
-from contender import PEER_PYTHON, ROOT, Contender, build, environment, load, verify
+from contender import PEER_PYTHON, ROOT, Contender, build, device, environment, load, verify
 
 
 @dataclasses.dataclass
@@ -44,6 +44,8 @@ def table(times, ours):
               'best compiled form': lambda f: f.startswith('compile:')}
     for group, belongs in groups.items():
         forms = [f for f in times if f != ours and belongs(f)]
+        if not forms:
+            continue
         best = min(forms, key=lambda form: statistics.median(times[form]))
         print(f'{group}: {best}, {spread(ratios[best])} times ours')
 
@@ -54,18 +56,22 @@ def time_task(program, name, boards, threads, rounds):
         problem = task.problem(folder, boards)
         ours = Contender([program], problem, environment(threads))
         peer = Contender(PEER, problem, environment(threads))
-        print(f'\n{name}: {boards} boards, {task.channels} channels, {task.steps} steps, {threads} thread(s)')
+        where = 'a GPU' if device() == 'cuda' else f'{threads} thread(s)'
+        print(f'\n{name}: {boards} boards, {task.channels} channels, {task.steps} steps, {where}')
         verify(ours, peer, folder)
         times, floors, parts = {}, [], ''
         for _ in range(rounds):
-            *seconds, parts = ours.ask('floor').split(maxsplit=2)
-            floors.append([float(s) for s in seconds])
+            if device() == 'cpu':
+                *seconds, parts = ours.ask('floor').split(maxsplit=2)
+                floors.append([float(s) for s in seconds])
             for contender in (ours, peer):
                 for form in contender.forms:
                     times.setdefault(form, []).append(contender.time(form, task.kind, 1))
         ours.close()
         peer.close()
     table(times, ours.forms[0])
+    if not floors:
+        return times
     own = times[ours.forms[0]]
     for what, at in (('multiply-adds in registers', 0), ("oneDNN's rate", 1)):
         seconds = [floor[at] for floor in floors]

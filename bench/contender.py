@@ -15,6 +15,11 @@ TOLERANCE = 1e-3
 PEER_PYTHON = ROOT / 'build/peers/bin/python'
 
 
+def device():
+    """Where all contenders compute, theirs to read from the environment: cpu or cuda."""
+    return os.environ.get('STILLPOINT_DEVICE', 'cpu')
+
+
 def environment(threads=1, malloc=KEEP_MEMORY):
     # Compiled code knows its number of threads, and is kept between runs.
     return os.environ | malloc | {
@@ -68,8 +73,9 @@ def verify(ours, peer, folder):
 
 
 def build(program):
-    if not (ROOT / 'build/release/build.ninja').exists():
-        subprocess.run(['cmake', '--preset', 'release'], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    subprocess.run(['cmake', '--build', 'build/release', '--target', program], cwd=ROOT, check=True,
+    preset = 'cuda' if device() == 'cuda' else 'release'
+    if not (ROOT / f'build/{preset}/build.ninja').exists():
+        subprocess.run(['cmake', '--preset', preset], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(['cmake', '--build', f'build/{preset}', '--target', program], cwd=ROOT, check=True,
                    stdout=subprocess.DEVNULL)
-    return ROOT / f'build/release/bin/{program}'
+    return ROOT / f'build/{preset}/bin/{program}'

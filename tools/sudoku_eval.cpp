@@ -35,6 +35,7 @@ struct EvalOptions {
   sudoku::EquilibriumOptions solve;  // if --solver is given
   CLI::Option* solver = nullptr;
   int64_t repeats = 0;  // 0: the network's own
+  int64_t batch = 0;    // 0: the device's default
 };
 
 void repeat_top_layer(sudoku::Network& net, int64_t times) {
@@ -86,6 +87,7 @@ int run_eval(EvalOptions& o) {
   o.common.apply();
   o.evaluate.restarts.seed = o.common.seed;
   o.evaluate.graphs_seed = o.common.seed;
+  o.evaluate.batch = o.batch > 0 ? o.batch : sudoku::default_batch(o.common.device);
   if (o.solver->count() > 0) o.evaluate.solve = o.solve;
   if (!o.plot.empty()) {
     check_plotter();
@@ -202,7 +204,8 @@ std::function<int()> add_eval(CLI::App& app) {
              "Of a network that learns its graph: how often the highest layer of its transformer\n"
              "is applied [as in training]")
       ->default_str("");
-  add_number(app, "--batch", o->evaluate.batch, "Boards refined together");
+  add_number(app, "--batch", o->batch, "Boards refined together [32; on CUDA 1024]")
+      ->default_str("");
   app.add_option(
       "--plot", o->plot,
       "Draw boards right against iterations into this SVG file, and beside it the graph of\n"

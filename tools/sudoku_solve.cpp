@@ -34,7 +34,7 @@ struct SolveCommand {
   CommonOptions common;
   std::string checkpoint, puzzle, puzzles, html;
   sudoku::ThinkOptions think;
-  int64_t batch = 32;
+  int64_t batch = 0;  // 0: the device's default
   bool watch = false;
   double delay = 0.08;
 };
@@ -144,6 +144,7 @@ int solve_many(const SolveCommand& c, const sudoku::Network& net, std::istream& 
 int run_solve(SolveCommand& c) {
   c.common.apply();
   c.think.restarts.seed = c.common.seed;
+  if (c.batch == 0) c.batch = sudoku::default_batch(c.common.device);
   const bool stream = c.puzzle.empty() || c.puzzle == "-";
   check<OptionError>(!stream || (!c.watch && c.html.empty()),
                      "{}: wanted with one puzzle on the command line, not with many",
@@ -183,7 +184,8 @@ std::function<int()> add_solve(CLI::App& app) {
   add_number(app, "--restarts", c->think.restarts.tries,
              "Tries per puzzle, all but the first from noisy starts, until one is valid; if\n"
              "none is, the most certain answer counts");
-  add_number(app, "--batch", c->batch, "Puzzles refined together");
+  add_number(app, "--batch", c->batch, "Puzzles refined together [32; on CUDA 1024]")
+      ->default_str("");
   auto* watch =
       app.add_flag("--watch", c->watch,
                    "Draw the board after every iteration: givens bold, other digits from\n"

@@ -11,9 +11,7 @@ class Attention : public peers::Problem {
  public:
   explicit Attention(const std::string& folder) {
     const auto tensor = [&](const std::string& name) {
-      return Tensor::from(
-          peers::read<float>(folder + "/" + name + ".bin", kTokens * kHeads * kWidth),
-          {1, kTokens, kHeads * kWidth});
+      return peers::tensor(folder + "/" + name + ".bin", {1, kTokens, kHeads * kWidth});
     };
     for (const char* name : {"q", "k", "v"}) {
       inputs_.push_back(tensor(name));

@@ -17,8 +17,7 @@ class AttentionTopkSample : public peers::Problem {
  public:
   explicit AttentionTopkSample(const std::string& folder) {
     const auto tensor = [&](const std::string& name, int64_t channels) {
-      return Tensor::from(peers::read<float>(folder + "/" + name + ".bin", kTokens * channels),
-                          {1, kTokens, channels});
+      return peers::tensor(folder + "/" + name + ".bin", {1, kTokens, channels});
     };
     for (const char* name : {"q", "k"}) {
       inputs_.push_back(tensor(name, kWidth));

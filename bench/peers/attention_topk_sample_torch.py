@@ -10,7 +10,7 @@ import numpy
 import torch
 import torch.nn.functional as F
 
-from peer import serve
+from peer import DEVICE, serve
 
 TOKENS, WIDTH, COUNT = 4096, 64, 20
 TILE = 128  # queries, whose scores stay in the cache
@@ -97,12 +97,12 @@ LOG_PROB = {'plackett_luce': log_prob_in_order, 'top': log_prob_in_order,
 class Problem:
     def __init__(self):
         torch.manual_seed(1)
-        self.q, self.k = (torch.randn(1, TOKENS, WIDTH) for _ in range(2))
-        self.g, self.s = torch.randn(1, TOKENS, COUNT), torch.randn(1, TOKENS)  # of draws; of sets
+        self.q, self.k = (torch.randn(1, TOKENS, WIDTH).to(DEVICE) for _ in range(2))
+        self.g, self.s = torch.randn(1, TOKENS, COUNT).to(DEVICE), torch.randn(1, TOKENS).to(DEVICE)  # of draws; of sets
 
     def write(self, folder):
         for name in 'qkgs':
-            getattr(self, name).numpy().tofile(os.path.join(folder, name + '.bin'))
+            getattr(self, name).cpu().numpy().tofile(os.path.join(folder, name + '.bin'))
 
     def forward(self, form):
         compute, rows = form
@@ -144,7 +144,7 @@ class Problem:
 
     def differences(self, folder):
         def ours(name, like):
-            return torch.from_numpy(numpy.fromfile(os.path.join(folder, name + '.bin'), numpy.float32)).view(like.shape)
+            return torch.from_numpy(numpy.fromfile(os.path.join(folder, name + '.bin'), numpy.float32)).view(like.shape).to(DEVICE)
         shapes = {'dq': self.q, 'dk': self.k}
         for law, prefix in OURS.items():
             log_prob = ours(prefix + 'out', self.s if law == 'k_subset' else self.g)

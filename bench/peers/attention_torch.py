@@ -7,7 +7,7 @@ import numpy
 import torch
 import torch.nn.functional as F
 
-from peer import serve
+from peer import DEVICE, serve
 
 TOKENS, HEADS, WIDTH = 1024, 8, 64
 
@@ -36,13 +36,13 @@ FORMS = {'scaled_dot_product_attention': scaled_dot_product_attention,
 class Problem:
     def __init__(self):
         torch.manual_seed(1)
-        self.inputs = [torch.randn(1, TOKENS, HEADS * WIDTH) for _ in range(3)]
-        self.g = torch.randn(1, TOKENS, HEADS * WIDTH)
+        self.inputs = [torch.randn(1, TOKENS, HEADS * WIDTH).to(DEVICE) for _ in range(3)]
+        self.g = torch.randn(1, TOKENS, HEADS * WIDTH).to(DEVICE)
         self.leaves = [t.clone().requires_grad_() for t in self.inputs]
 
     def write(self, folder):
         for name, t in zip('qkvg', [*self.inputs, self.g]):
-            t.numpy().tofile(os.path.join(folder, name + '.bin'))
+            t.cpu().numpy().tofile(os.path.join(folder, name + '.bin'))
 
     def forward(self, form):
         with torch.no_grad():
@@ -59,7 +59,7 @@ class Problem:
             # torch.max keeps NaN, the built-in max may drop it.
             return torch.stack([(x.double() - w).abs().max() for x, w in zip(results, wanted)]).max().item()
         ours = [torch.from_numpy(numpy.fromfile(os.path.join(folder, n + '.bin'), numpy.float32))
-                .view(self.g.shape) for n in ('out', 'dq', 'dk', 'dv')]
+                .view(self.g.shape).to(DEVICE) for n in ('out', 'dq', 'dk', 'dv')]
         yield 'stillpoint', worst(ours)
         for name, form in FORMS.items():
             yield name, worst([self.forward(form), *self.gradient(form)])

@@ -15,10 +15,9 @@ class MessageSum : public peers::Problem {
         peers::read<int32_t>(folder + "/neighbours.bin", kCells * kDegree);
     std::vector<std::vector<int32_t>> rows;
     for (auto i = flat.begin(); i != flat.end(); i += kDegree) rows.emplace_back(i, i + kDegree);
-    graph_ = Graph::from_rows(rows, kCells);
+    graph_ = Graph::from_rows(rows, kCells).to(peers::device());
     const auto tensor = [&](const char* name) {
-      return Tensor::from(peers::read<float>(folder + name, kBoards * kCells * kChannels),
-                          {kBoards, kCells, kChannels});
+      return peers::tensor(folder + name, {kBoards, kCells, kChannels});
     };
     a_ = tensor("/a.bin"), c_ = tensor("/c.bin"), g_ = tensor("/g.bin");
     a_leaf_ = a_.clone(), c_leaf_ = c_.clone();

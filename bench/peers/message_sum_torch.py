@@ -13,7 +13,7 @@ import numpy
 import torch
 import torch.nn.functional as F
 
-from peer import serve
+from peer import DEVICE, serve
 
 BOARDS, CELLS, CHANNELS = 64, 81, 96
 
@@ -23,7 +23,7 @@ def sudoku_neighbours():
         return i // 27, i % 9 // 3
     return torch.tensor([[j for j in range(CELLS) if j != i and
                           (i // 9 == j // 9 or i % 9 == j % 9 or box(i) == box(j))]
-                         for i in range(CELLS)])
+                         for i in range(CELLS)], device=DEVICE)
 
 
 NEIGHBOURS = sudoku_neighbours()
@@ -106,13 +106,13 @@ FORMS = EAGER | COMPILED
 class Problem:
     def __init__(self):
         torch.manual_seed(1)
-        self.a, self.c, self.g = (torch.rand(BOARDS, CELLS, CHANNELS) * 2 - 1 for _ in range(3))
+        self.a, self.c, self.g = ((torch.rand(BOARDS, CELLS, CHANNELS) * 2 - 1).to(DEVICE) for _ in range(3))
         self.leaves = [t.clone().requires_grad_() for t in (self.a, self.c)]
 
     def write(self, folder):
         for name in 'acg':
-            getattr(self, name).numpy().tofile(os.path.join(folder, name + '.bin'))
-        NEIGHBOURS.to(torch.int32).numpy().tofile(os.path.join(folder, 'neighbours.bin'))
+            getattr(self, name).cpu().numpy().tofile(os.path.join(folder, name + '.bin'))
+        NEIGHBOURS.to(torch.int32).cpu().numpy().tofile(os.path.join(folder, 'neighbours.bin'))
 
     def forward(self, form):
         with torch.no_grad():
@@ -133,7 +133,7 @@ class Problem:
             return torch.stack([(x.double() - w).abs().max() for x, w in zip(results, wanted)]).max().item()
         shape = self.a.shape
         ours = [torch.from_numpy(numpy.fromfile(os.path.join(folder, n + '.bin'), numpy.float32))
-                .view(shape) for n in ('out', 'da', 'dc')]
+                .view(shape).to(DEVICE) for n in ('out', 'da', 'dc')]
         yield 'stillpoint', worst(ours)
         for name, form in FORMS.items():
             yield name, worst([self.forward(form), *self.gradient(form)])

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "models/sudoku/carry.h"
+#include "models/sudoku/evaluate.h"
 
 namespace stillpoint::bench {
 
@@ -13,9 +14,12 @@ struct Task {
   int64_t channels;  // of a node
   int64_t boards;
   int64_t steps;
+  Device device;
 
   // Boards that our side refines together: the defaults of training and of evaluation.
-  int64_t slice() const { return train ? sudoku::default_slice(model, Device::cpu) : 32; }
+  int64_t slice() const {
+    return train ? sudoku::default_slice(model, device) : sudoku::default_batch(device);
+  }
 };
 
 // products + streams, in seconds of num_threads() threads. products: the flops of the dense

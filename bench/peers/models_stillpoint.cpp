@@ -4,7 +4,8 @@
 //                                         DIR/problem.safetensors; answers with a title and a form
 //   verify DIR       writes what is compared to DIR/result.safetensors
 //   FORM TASK CALLS  the median seconds of some calls
-//   memory FORM      the MiB that the process has at the peak of a step more than before the model
+//   memory FORM      the MiB that the process has at the peak of a step more than before the model;
+//                    on a GPU, the MiB that the engine has there more than before the step
 //   floor            the seconds of models_floor.h, those with products at oneDNN's rate, and what
 //                    they are made of
 #include <fmt/format.h>
@@ -25,7 +26,9 @@
 #include "bench/support/clock.h"
 #include "engine/autograd.h"
 #include "engine/build_info.h"
+#include "engine/cuda/runtime.h"
 #include "engine/io/safetensors.h"
+#include "engine/memory.h"
 #include "engine/ops.h"
 #include "engine/optim/adamw.h"
 #include "kernels/common/simd.h"
@@ -102,7 +105,9 @@ class Contender {
  private:
   static std::unique_ptr<sudoku::Network> make(const Task& task) {
     Philox random(kSeed);
-    return sudoku::make_network({.model = task.model, .channels = task.channels}, random);
+    auto net = sudoku::make_network({.model = task.model, .channels = task.channels}, random);
+    net->move_to(task.device);
+    return net;
   }
 
   // The mean loss of all refinements and its gradients, as CarryPool forms them for fresh boards.
@@ -116,7 +121,8 @@ class Contender {
       for (int64_t t = 0; t < task_.steps; ++t)
         wanted.insert(wanted.end(), once.begin(), once.end());
       const Tensor logits = net_->logits(states);
-      const Tensor targets = Tensor::from(wanted, {task_.steps, size, logits.dim(-2)});
+      const Tensor targets =
+          Tensor::from(wanted, {task_.steps, size, logits.dim(-2)}).to(task_.device);
       const double share = static_cast<double>(size) / static_cast<double>(task_.boards);
       const Tensor loss = ops::affine(ops::cross_entropy(logits, targets), share);
       backward(loss);
@@ -153,10 +159,9 @@ class Contender {
   std::vector<Board> givens_, solutions_;
 };
 
-double median_seconds(Contender& contender, int calls) {
+double median_seconds(Contender& contender, Device device, int calls) {
   std::vector<double> times;
-  for (int k = 0; k < calls; ++k)
-    times.push_back(seconds(Device::cpu, 1, [&] { contender.call(); }));
+  for (int k = 0; k < calls; ++k) times.push_back(seconds(device, 1, [&] { contender.call(); }));
   std::nth_element(times.begin(), times.begin() + calls / 2, times.end());
   return times[static_cast<size_t>(calls) / 2];
 }
@@ -171,7 +176,9 @@ std::string describe(const Floor& f) {
       1e-9 * f.bytes, 1e-9 * f.stream_rate);
 }
 
-std::string versions() {
+std::string versions(Device device) {
+  if (device == Device::cuda)
+    return fmt::format("{}, stillpoint, g++ {}", cuda::device_name(), __VERSION__);
   std::string text = fmt::format("{}, {}, stillpoint", processor_name(), kernels::active_isa());
   for (const LibraryVersion& library : build_info().libraries)
     if (library.name == "onednn") text += fmt::format(", oneDNN {}", library.version);
@@ -187,9 +194,10 @@ void serve() {
   first >> folder >> model >> what >> task.channels >> task.boards >> task.steps;
   task.model = model == "refine" ? sudoku::Model::refine : sudoku::Model::symbol;
   task.train = what == "train";
+  task.device = peers::device();
   Contender contender(task);
   io::save_safetensors(folder + "/problem.safetensors", contender.problem());
-  fmt::print("{}\nstillpoint\n", versions());
+  fmt::print("{}\nstillpoint\n", versions(task.device));
   std::fflush(stdout);
   peers::answer_requests([&](const std::string& form, const std::string&, int calls) {
     if (form == "verify") {
@@ -197,11 +205,15 @@ void serve() {
       return std::string("written");
     }
     if (form == "memory") {
+      reset_peak_memory(task.device);
+      const int64_t live = memory_stats(task.device).live;
       contender.call();
-      return fmt::format("{}", process_memory("VmHWM") - before);
+      const double arena = static_cast<double>(memory_stats(task.device).peak - live) / (1 << 20);
+      return fmt::format("{}",
+                         task.device == Device::cuda ? arena : process_memory("VmHWM") - before);
     }
     if (form == "floor") return describe(measure_floor(task));
-    return fmt::format("{:.9f}", median_seconds(contender, calls));
+    return fmt::format("{:.9f}", median_seconds(contender, task.device, calls));
   });
 }
 

@@ -62,17 +62,17 @@ class Problem:
         weights, optimiser = self.fresh(dtype)
         if self.task == 'infer':
             return {'logits': self.infer(form, weights)}
-        found = {'loss': torch.tensor(self.train(form, weights, optimiser))}
+        found = {'loss': torch.tensor(self.train(form, weights, optimiser), device=DEVICE)}
         gradients = {name: t.grad.clone() for name, t in weights.items()}
         found['norm'] = torch.stack([g.double().norm() for g in gradients.values()]).norm()
         found |= {'gradient.' + name: g for name, g in gradients.items()}
-        found['next_loss'] = torch.tensor(self.train(form, weights, optimiser))
+        found['next_loss'] = torch.tensor(self.train(form, weights, optimiser), device=DEVICE)
         return found
 
     def differences(self, folder):
         wanted = self.result(next(iter(self.forms.values())), torch.float64)
         # A gradient may be nothing but rounding: one number added to all logits does not change the loss.
-        least = 0.01 * wanted.get('norm', torch.tensor(0.0))
+        least = 0.01 * wanted.get('norm', torch.tensor(0.0, device=DEVICE))
 
         def worst(found):
             each = [(found[name].double().view(w.shape) - w).norm() / torch.maximum(w.norm(), least)
@@ -99,7 +99,7 @@ def main():
         words = line.split()
         if problem is None:
             problem = Problem(*words)
-            print('PyTorch', torch.__version__)
+            print(title())
             print(' '.join(problem.forms))
         elif words[0] == 'verify':
             print(' '.join(f'{name}={value:.2e}' for name, value in problem.differences(words[1])))

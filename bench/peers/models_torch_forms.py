@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from message_sum_torch import EAGER as MESSAGE_SUMS
+from peer import DEVICE
 
 
 class RefineNet:
@@ -49,7 +50,7 @@ class SymbolNet:
 
     def prepare(self, w, givens):
         given = givens.view(-1, 9, 9, 1)
-        kinds = torch.where(given == 0, 2, torch.where(given == torch.arange(1, 10), 0, 1)).flatten()
+        kinds = torch.where(given == 0, 2, torch.where(given == torch.arange(1, 10, device=given.device), 0, 1)).flatten()
         clue = F.embedding(kinds, w['clue.table']).view(-1, 3, 3, 3, 3, 9, w['clue.table'].shape[-1])
         factors = list(zip(w['factor.weight'].chunk(3), w['factor.bias'].chunk(3), w['collect.weight'].chunk(3, 1)))
         return (w, clue, factors), w['initial'].expand(len(kinds), -1)
@@ -107,6 +108,9 @@ FORMS = {
                ('recompute', 8, False), ('loop', 8, True), ('loop', 0, True)],
     'symbol': [('views', 8, False), ('views', 0, False), ('views', 8, True), ('views', 0, True)],
 }
+if DEVICE == 'cuda':  # whose caches hold no few boards
+    FORMS = {'refine': [('loop_in_place', 0, False), ('select', 0, False), ('recompute', 0, False), ('loop', 0, True)],
+             'symbol': [('views', 0, False), ('views', 0, True)]}
 
 
 def forms_of(model):

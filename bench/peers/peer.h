@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <iostream>
 #include <memory>
@@ -14,11 +15,18 @@
 #include <string>
 #include <vector>
 
+#include "engine/cuda/runtime.h"
 #include "engine/tensor.h"
 #include "kernels/common/parallel.h"
 #include "kernels/common/simd.h"
 
 namespace stillpoint::peers {
+
+// Where both sides compute: bench/compare.py --device.
+inline Device device() {
+  const char* name = std::getenv("STILLPOINT_DEVICE");
+  return name != nullptr && std::strcmp(name, "cuda") == 0 ? Device::cuda : Device::cpu;
+}
 
 template <class T>
 std::vector<T> read(const std::string& path, int64_t count) {
@@ -31,9 +39,16 @@ std::vector<T> read(const std::string& path, int64_t count) {
 }
 
 inline void write(const std::string& path, const Tensor& t) {
+  const Tensor host = t.to(Device::cpu);
   std::ofstream file(path, std::ios::binary);
-  file.write(reinterpret_cast<const char*>(t.data<float>()), t.bytes());
+  file.write(reinterpret_cast<const char*>(host.data<float>()), host.bytes());
   check<IoError>(file.good(), "cannot write {}", path);
+}
+
+// An input of the problem, on the device.
+inline Tensor tensor(const std::string& path, Shape shape) {
+  const std::vector<float> values = read<float>(path, numel(shape));
+  return Tensor::from(values, std::move(shape)).to(device());
 }
 
 // One form of an op: its output, and the gradients of its inputs.
@@ -46,19 +61,27 @@ class Problem {
   virtual std::vector<std::string> outputs() const = 0;
 };
 
-inline double now() {
+inline double now(clockid_t clock) {
   timespec t{};
-  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+  clock_gettime(clock, &t);
   return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
 }
 
+// As peer.py takes it.
 template <class Call>
 double seconds(int calls, Call&& call) {
+  if (device() == Device::cuda) {
+    cuda::synchronize();
+    const double begin = now(CLOCK_MONOTONIC);
+    for (int k = 0; k < calls; ++k) call();
+    cuda::synchronize();
+    return (now(CLOCK_MONOTONIC) - begin) / calls;
+  }
   std::vector<double> times;
   for (int k = 0; k < calls; ++k) {
-    const double begin = now();
+    const double begin = now(CLOCK_PROCESS_CPUTIME_ID);
     call();
-    times.push_back(now() - begin);
+    times.push_back(now(CLOCK_PROCESS_CPUTIME_ID) - begin);
   }
   std::nth_element(times.begin(), times.begin() + calls / 2, times.end());
   return times[static_cast<size_t>(calls) / 2];
@@ -103,7 +126,8 @@ void serve(const std::vector<std::string>& forms) {
   std::getline(std::cin, folder);
   std::vector<std::unique_ptr<Problem>> problems;
   (problems.push_back(std::make_unique<P>(folder)), ...);
-  fmt::print("stillpoint, {}\n{}\n", kernels::active_isa(), fmt::join(forms, " "));
+  const std::string where = device() == Device::cuda ? cuda::device_name() : kernels::active_isa();
+  fmt::print("stillpoint, {}\n{}\n", where, fmt::join(forms, " "));
   std::fflush(stdout);
   answer_requests([&](const std::string& name, const std::string& kind, int calls) -> std::string {
     if (name == "verify") {

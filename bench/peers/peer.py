@@ -1,15 +1,25 @@
 """What the PyTorch sides of bench/compare.py share: clock, peak memory, our files."""
 import json
+import os
 import statistics
 import sys
 import time
 
 import torch
 
+DEVICE = os.environ.get('STILLPOINT_DEVICE', 'cpu')
+
 
 def seconds(call, calls, threads):
     """The median of some calls: processor time with one thread, which other programs do not disturb; wall
-    clock with more."""
+    clock with more, and on a GPU, where all calls are on their way before the first has ended."""
+    if DEVICE == 'cuda':
+        torch.cuda.synchronize()
+        begin = time.perf_counter()
+        for _ in range(calls):
+            call()
+        torch.cuda.synchronize()
+        return (time.perf_counter() - begin) / calls
     clock = time.process_time if threads == 1 else time.perf_counter
     times = []
     for _ in range(calls):
@@ -26,12 +36,21 @@ def status(key):
 
 
 def peak_memory(call):
-    """MiB that the process has at the peak of a call more than before it."""
+    """MiB that the process, or on a GPU the allocator, has at the peak of a call more than before it."""
+    if DEVICE == 'cuda':
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
     with open('/proc/self/clear_refs', 'w') as file:
         file.write('5')  # the peak starts again from what is held now
     before = status('VmRSS')
     call()
     return status('VmHWM') - before
+
+
+def title():
+    return f'PyTorch {torch.__version__}' + (f', {torch.cuda.get_device_name()}' if DEVICE == 'cuda' else '')
 
 
 def load_safetensors(path):
@@ -41,7 +60,7 @@ def load_safetensors(path):
         data = bytearray(file.read())
     header.pop('__metadata__', None)
     return {name: torch.frombuffer(data[slice(*entry['data_offsets'])], dtype=types[entry['dtype']])
-            .view(entry['shape']) for name, entry in header.items()}
+            .view(entry['shape']).to(DEVICE) for name, entry in header.items()}
 
 def serve(problem, forms):
     """Answers bench/compare.py on the standard input, with one thread: FOLDER writes the problem, `verify FOLDER`
@@ -53,7 +72,7 @@ def serve(problem, forms):
             print(' '.join(f'{name}={value:.2e}' for name, value in problem.differences(words[1])))
         elif len(words) == 1:
             problem.write(words[0])
-            print('PyTorch', torch.__version__)
+            print(title())
             print(' '.join(forms))
         else:
             form, kind, calls = forms[words[0]], words[1], int(words[2])

@@ -36,9 +36,12 @@ struct IterationResult {
   std::optional<SolveResult> solve = {};
 };
 
+// Boards to refine together where nothing is learned: enough to fill the device.
+constexpr int64_t default_batch(Device device) { return device == Device::cuda ? 1024 : 32; }
+
 struct EvaluateOptions {
   std::vector<int> iterations = {8, 16, 32, 64, 128};  // ascending, positive
-  int64_t batch = 32;                                  // boards refined together
+  int64_t batch = default_batch(Device::cpu);          // boards refined together
   // With more tries than one, what counts after n iterations is the answer that `better` picks
   // among those of the tries after n. Puzzles are numbered by their place.
   RestartOptions restarts = {};
