@@ -15,7 +15,7 @@ import sys
 import torch
 
 from models_torch_forms import forms_of
-from peer import load_safetensors, peak_memory, seconds
+from peer import DEVICE, load_safetensors, peak_memory, seconds, title
 
 LEARNING_RATE, WEIGHT_DECAY = 1e-3, 1e-2
 

@@ -105,7 +105,16 @@ cusparseContext* cusparse_handle() {
   return handle;
 }
 
-void synchronize() { STILLPOINT_CUDA_CHECK(cudaStreamSynchronize(stream())); }
+// Called before any wait. A wait inside a capture spoils it, and of a spoilt one the driver cannot
+// even drop what was captured: 580.159 ends the process in cudaStreamEndCapture or later.
+static void refuse_capture() {
+  check<DeviceError>(!capturing(), "cudaStreamSynchronize: not while work is captured");
+}
+
+void synchronize() {
+  refuse_capture();
+  STILLPOINT_CUDA_CHECK(cudaStreamSynchronize(stream()));
+}
 
 bool capturing() {
   cudaStreamCaptureStatus status{};
@@ -138,6 +147,7 @@ void return_block([[maybe_unused]] void* p, [[maybe_unused]] int64_t capacity) n
 
 void copy_to_device(void* device, const void* host, int64_t bytes) {
   if (bytes == 0) return;
+  refuse_capture();
   STILLPOINT_CUDA_CHECK(
       cudaMemcpyAsync(device, host, static_cast<size_t>(bytes), cudaMemcpyHostToDevice, stream()));
   synchronize();
@@ -145,6 +155,7 @@ void copy_to_device(void* device, const void* host, int64_t bytes) {
 
 void copy_to_host(void* host, const void* device, int64_t bytes) {
   if (bytes == 0) return;
+  refuse_capture();
   STILLPOINT_CUDA_CHECK(
       cudaMemcpyAsync(host, device, static_cast<size_t>(bytes), cudaMemcpyDeviceToHost, stream()));
   synchronize();

@@ -56,6 +56,19 @@ kernels::RefineSize size_of(const Tensor& h, int64_t steps) {
           h.device() == Device::cuda ? kernels::kRefineCudaChunks : kernels::kRefineCpuChunks};
 }
 
+enum class Pass : uint8_t { forward, backward };
+
+int64_t workspace_size([[maybe_unused]] const Tensor& h, const kernels::RefineSize& size,
+                       Pass pass) {
+  const bool forward = pass == Pass::forward;
+#if defined(STILLPOINT_HAVE_CUDA)
+  if (h.device() == Device::cuda)
+    return forward ? kernels::cuda::refine_workspace(size)
+                   : kernels::cuda::refine_backward_workspace(size);
+#endif
+  return forward ? kernels::refine_workspace(size) : kernels::refine_backward_workspace(size);
+}
+
 template <class T>
 kernels::RefineWeights<T> pointers(const RefineWeights& w) {
   return {.receiver = w.receiver.data<T>(),
@@ -79,9 +92,8 @@ Tensor run(const Problem& p, kernels::RefineStates states, Tensor& saved) {
   Shape shape = p.h.shape();
   if (all) shape.insert(shape.begin(), p.steps);
   const kernels::RefineSize size = size_of(p.h, p.steps);
-  const bool on_cuda = p.h.device() == Device::cuda;
   Tensor out = Tensor::empty(std::move(shape), p.h.options());
-  Tensor workspace = Tensor::empty({on_cuda ? 0 : kernels::refine_workspace(size)}, p.h.options());
+  Tensor workspace = Tensor::empty({workspace_size(p.h, size, Pass::forward)}, p.h.options());
   STILLPOINT_DISPATCH(refine, p.h, ([&]<class T>() {
                         return kernels::RefineArgs<T>{
                             .h = p.h.data<T>(),
@@ -108,7 +120,7 @@ Gradients backward(const Tensor& g, const Tensor& out, const Tensor& saved, cons
   if (p.x.requires_grad()) dx = Tensor::empty(p.x.shape(), options);
   for (const Tensor& t : {w.receiver, w.receiver_bias, w.sender, w.message, w.state, w.state_bias})
     if (t.requires_grad() && !dw) dw = Tensor::empty({kernels::refine_parameters(c)}, options);
-  Tensor workspace = Tensor::empty({kernels::refine_backward_workspace(size)}, options);
+  Tensor workspace = Tensor::empty({workspace_size(p.h, size, Pass::backward)}, options);
   STILLPOINT_DISPATCH(refine_backward, p.h, ([&]<class T>() {
                         return kernels::RefineBackwardArgs<T>{
                             .h = p.h.data<T>(),

@@ -1,6 +1,16 @@
-// Products of small matrices by one block, from shared or global memory, plainly tiled: the block's
-// 256 threads hold a tile of 96 rows by 32 columns of the result in registers, three rows of four
-// columns each, while tiles of the factors pass through shared memory. For .cu files only.
+// Products of small matrices by one block of 256 threads. Matrices lie in shared memory, a row a
+// node, rows `row` floats apart, an odd number of float4: threads that read four rows at once reach
+// different banks. For .cu files only.
+//
+// multiply: a thread has three rows by four columns of three tiles 32 columns wide, which are one
+// matrix or the gates of one; the right factor passes through shared memory 32 rows at a time, the
+// next ones on their way while these are used. Four terms take three loads of 16 bytes for the rows
+// and twelve for the columns, and 144 multiply-adds.
+//
+// add_outer: a thread has six rows by six columns of a^T b, both from shared memory: a node takes
+// six loads of 8 bytes and 36 multiply-adds.
+//
+// Every element is one chain of fused multiply-adds in the order of the terms.
 #pragma once
 
 #include "kernels/common/float4.cuh"
@@ -9,118 +19,173 @@
 namespace stillpoint::kernels::cuda {
 
 constexpr int kThreads = 256;
-constexpr int kColumns = 32;                // of a tile of the result
-constexpr int kLanes = kColumns / 4;        // threads along them
+constexpr int kTileColumns = 32;
+constexpr int kLanes = kTileColumns / 4;    // threads along the columns of a tile
 constexpr int kGroups = kThreads / kLanes;  // and along the rows
 constexpr int kRowsPerThread = 3;           // 81 nodes are one tile
-constexpr int kRows = kRowsPerThread * kGroups;
-constexpr int kDepth = 32;    // terms that are in shared memory at a time
-constexpr int kMatrices = 3;  // multiplied at a time: the gates
+constexpr int kTileRows = kRowsPerThread * kGroups;
+constexpr int kTiles = 3;
+constexpr int kDepth = 32;                   // terms that are in shared memory at a time
+static_assert(kDepth * kLanes == kThreads);  // each thread copies four numbers of a tile
 
-// Padded so that the threads of a warp write to different banks, and rows of b stay aligned.
 struct Tiles {
-  float a[kDepth][kRows + 1];
-  float b[kMatrices][kDepth][kColumns + 4];
+  float4 b[kTiles][kDepth][kLanes];
 };
-static_assert(sizeof(float[kDepth][kRows + 1]) % sizeof(float4) == 0);
 
-// Element (i, j) is first[i * row + j * column]; in shared or global memory. Matrices of one block
-// are small: positions in them are int.
-struct Matrix {
-  const float* first;
-  int row, column;
+// Columns [first, first + 32) of a matrix in memory whose rows are `width` floats apart, a multiple
+// of 4, and hold nothing but zeros past their end.
+struct RightTile {
+  const float* matrix;
+  int first;
 };
-__device__ __forceinline__ Matrix plain(const float* first, int columns) {
-  return {first, columns, 1};
-}
-__device__ __forceinline__ Matrix transposed(const float* first, int columns) {
-  return {first, 1, columns};
-}
 
-// Copies the tile of m that starts at (i0, j0) to `tile`, zeros where m [rows, columns] has ended.
-// Neighbouring threads take neighbouring addresses. `rows` and `columns` of the tile are kTileRows
-// and kTileColumns; rows of the copy lie along its first index, or along its second if
-// kTransposed.
-template <int kTileRows, int kTileColumns, bool kTransposed, class Tile>
-__device__ __forceinline__ void fill(Tile& tile, const Matrix& m, int i0, int j0, int rows,
-                                     int columns) {
-  const bool along_columns = m.column == 1;
-#pragma unroll 4
-  for (int e = static_cast<int>(threadIdx.x); e < kTileRows * kTileColumns; e += kThreads) {
-    const int i = along_columns ? e / kTileColumns : e % kTileRows;
-    const int j = along_columns ? e % kTileColumns : e / kTileRows;
-    const bool inside = i0 + i < rows && j0 + j < columns;
-    const float value = inside ? m.first[(i0 + i) * m.row + (j0 + j) * m.column] : 0.f;
-    (kTransposed ? tile[j][i] : tile[i][j]) = value;
-  }
-}
-
-// A tile of the result in registers: of kCount products with one left factor.
-template <int kCount>
 struct Sums {
-  float4 v[kCount][kRowsPerThread] = {};
+  float4 v[kTiles][kRowsPerThread] = {};
 };
 
-// Where a tile of the result lies in it.
-struct Place {
-  int row, column;
-};
-
-// sums[m] += the tile at `place` of a [rows, depth] b[m] [depth, columns]. Begins with a barrier,
-// so what other threads wrote before the call may be read.
-template <int kCount>
-__device__ __forceinline__ void multiply(Tiles& tiles, const Matrix& a, const Matrix (&b)[kCount],
-                                         Place place, int rows, int depth, int columns,
-                                         Sums<kCount>& sums) {
-  static_assert(kCount <= kMatrices);
-  const int lane = static_cast<int>(threadIdx.x) % kLanes;
-  const int group = static_cast<int>(threadIdx.x) / kLanes;
-  for (int l0 = 0; l0 < depth; l0 += kDepth) {
-    __syncthreads();
-    fill<kRows, kDepth, true>(tiles.a, a, place.row, l0, rows, depth);
-#pragma unroll
-    for (int m = 0; m < kCount; ++m)
-      fill<kDepth, kColumns, false>(tiles.b[m], b[m], l0, place.column, depth, columns);
-    __syncthreads();
-#pragma unroll 4
-    for (int l = 0; l < kDepth; ++l) {
-      float left[kRowsPerThread];
-#pragma unroll
-      for (int r = 0; r < kRowsPerThread; ++r) left[r] = tiles.a[l][group + r * kGroups];
-#pragma unroll
-      for (int m = 0; m < kCount; ++m) {
-        const float4 right = *reinterpret_cast<const float4*>(&tiles.b[m][l][4 * lane]);
-#pragma unroll
-        for (int r = 0; r < kRowsPerThread; ++r)
-          sums.v[m][r] = multiply_add(left[r], right, sums.v[m][r]);
-      }
-    }
-  }
-}
-
-// Calls body(row, column, r, k) for the thread's elements of a tile; they stand in v[..][r], k-th.
-template <class Body>
-__device__ __forceinline__ void for_tile(Place place, int rows, int columns, Body body) {
-  const int lane = static_cast<int>(threadIdx.x) % kLanes;
-  const int group = static_cast<int>(threadIdx.x) / kLanes;
-#pragma unroll
-  for (int r = 0; r < kRowsPerThread; ++r)
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      const int row = place.row + group + r * kGroups;
-      const int column = place.column + 4 * lane + k;
-      if (row < rows && column < columns) body(row, column, r, k);
-    }
-}
 __device__ __forceinline__ float part(const float4& v, int k) {
   return k == 0 ? v.x : k == 1 ? v.y : k == 2 ? v.z : v.w;
 }
+__device__ __forceinline__ float& part(float4& v, int k) {
+  return k == 0 ? v.x : k == 1 ? v.y : k == 2 ? v.z : v.w;
+}
 
-// Calls body(place) for the tiles of a result; all threads of the block take part in each.
+// sums.v[m] += rows [row0, row0 + 96) of a [rows, depth] times b[m] [depth, 32]. Columns of `a`
+// from depth to the next multiple of four must be zero. Begins with a barrier, so what other
+// threads wrote before the call may be read.
+__device__ __forceinline__ void multiply(Tiles& tiles, const float* a, int row,
+                                         const RightTile (&b)[kTiles], int width, int row0,
+                                         int rows, int depth, Sums& sums) {
+  const int lane = static_cast<int>(threadIdx.x) % kLanes;
+  const int group = static_cast<int>(threadIdx.x) / kLanes;
+  float4 next[kTiles];
+  const auto fetch = [&](int l0) {
+    const int l = l0 + group;
+#pragma unroll
+    for (int m = 0; m < kTiles; ++m) {
+      const int column = b[m].first + 4 * lane;
+      next[m] = l < depth && column < width
+                    ? *reinterpret_cast<const float4*>(b[m].matrix + l * width + column)
+                    : all<float4>(0.f);
+    }
+  };
+  int left[kRowsPerThread];
+#pragma unroll
+  for (int r = 0; r < kRowsPerThread; ++r) {
+    const int i = row0 + group + r * kGroups;
+    left[r] = (i < rows ? i : rows - 1) * row;  // a row past the end is computed, not used
+  }
+  fetch(0);
+  for (int l0 = 0; l0 < depth; l0 += kDepth) {
+    __syncthreads();
+#pragma unroll
+    for (int m = 0; m < kTiles; ++m) tiles.b[m][group][lane] = next[m];
+    __syncthreads();
+    if (l0 + kDepth < depth) fetch(l0 + kDepth);
+    const int deep = depth - l0 < kDepth ? depth - l0 : kDepth;
+#pragma unroll 1
+    for (int l = 0; l < deep; l += 4) {
+      float4 from_a[kRowsPerThread];
+#pragma unroll
+      for (int r = 0; r < kRowsPerThread; ++r)
+        from_a[r] = *reinterpret_cast<const float4*>(a + left[r] + l0 + l);
+#pragma unroll
+      for (int k = 0; k < 4; ++k)
+#pragma unroll
+        for (int m = 0; m < kTiles; ++m) {
+          const float4 from_b = tiles.b[m][l + k][lane];
+#pragma unroll
+          for (int r = 0; r < kRowsPerThread; ++r)
+            sums.v[m][r] = multiply_add(part(from_a[r], k), from_b, sums.v[m][r]);
+        }
+    }
+  }
+}
+
+// body(i, k, m, r) for the thread's sums of three tiles whose first columns are first[m]: they are
+// of row i and columns k to k + 3.
 template <class Body>
-__device__ __forceinline__ void for_places(int rows, int columns, Body body) {
-  for (int row = 0; row < rows; row += kRows)
-    for (int column = 0; column < columns; column += kColumns) body(Place{row, column});
+__device__ __forceinline__ void for_sums(int row0, int rows, int column0, int columns, Body body) {
+  const int lane = static_cast<int>(threadIdx.x) % kLanes;
+  const int group = static_cast<int>(threadIdx.x) / kLanes;
+#pragma unroll
+  for (int r = 0; r < kRowsPerThread; ++r) {
+    const int i = row0 + group + r * kGroups, k = column0 + 4 * lane;
+    if (i < rows && k < columns) body(i, k, r);
+  }
+}
+
+// body(i, k, sum) for every row i < rows and every fourth column k < columns of a [rows, depth]
+// times the matrix b [depth, columns], whose rows are `width` floats apart; sum: its columns k to
+// k + 3. Other threads may read what `body` writes after a barrier.
+template <class Body>
+__device__ __forceinline__ void product(Tiles& tiles, const float* a, int row, const float* b,
+                                        int width, int rows, int depth, int columns, Body body) {
+  for (int row0 = 0; row0 < rows; row0 += kTileRows)
+    for (int column0 = 0; column0 < columns; column0 += kTiles * kTileColumns) {
+      const RightTile right[] = {
+          {b, column0}, {b, column0 + kTileColumns}, {b, column0 + 2 * kTileColumns}};
+      Sums sums;
+      multiply(tiles, a, row, right, width, row0, rows, depth, sums);
+#pragma unroll
+      for (int m = 0; m < kTiles; ++m)
+        for_sums(row0, rows, right[m].first, columns,
+                 [&](int i, int k, int r) { body(i, k, sums.v[m][r]); });
+    }
+}
+
+// sum [columns, columns] += a^T b, both [nodes, columns] in shared memory; `sum` in memory, its
+// rows on 8 bytes if kAligned.
+template <bool kAligned>
+__device__ __forceinline__ void add_outer(const float* a, const float* b, int row, int nodes,
+                                          int columns, float* sum) {
+  constexpr int kSide = 16, kPairs = 3, kWide = 2 * kSide * kPairs;  // 16 by 16 threads
+  const int down = 2 * (static_cast<int>(threadIdx.x) / kSide);
+  const int across = 2 * (static_cast<int>(threadIdx.x) % kSide);
+  for (int i0 = down; i0 < columns; i0 += kWide)
+    for (int j0 = across; j0 < columns; j0 += kWide) {
+      const float2 *left[kPairs], *right[kPairs];
+#pragma unroll
+      for (int v = 0; v < kPairs; ++v) {
+        const int i = i0 + 2 * kSide * v, j = j0 + 2 * kSide * v;
+        left[v] = reinterpret_cast<const float2*>(a + (i < row ? i : 0));
+        right[v] = reinterpret_cast<const float2*>(b + (j < row ? j : 0));
+      }
+      float total[2 * kPairs][2 * kPairs] = {};
+#pragma unroll 2
+      for (int l = 0; l < nodes; ++l) {
+        float2 x[kPairs], y[kPairs];
+#pragma unroll
+        for (int v = 0; v < kPairs; ++v) {
+          x[v] = left[v][l * (row / 2)];
+          y[v] = right[v][l * (row / 2)];
+        }
+#pragma unroll
+        for (int v = 0; v < kPairs; ++v)
+#pragma unroll
+          for (int w = 0; w < kPairs; ++w) {
+            total[2 * v][2 * w] = fmaf(x[v].x, y[w].x, total[2 * v][2 * w]);
+            total[2 * v][2 * w + 1] = fmaf(x[v].x, y[w].y, total[2 * v][2 * w + 1]);
+            total[2 * v + 1][2 * w] = fmaf(x[v].y, y[w].x, total[2 * v + 1][2 * w]);
+            total[2 * v + 1][2 * w + 1] = fmaf(x[v].y, y[w].y, total[2 * v + 1][2 * w + 1]);
+          }
+      }
+#pragma unroll
+      for (int v = 0; v < 2 * kPairs; ++v)
+#pragma unroll
+        for (int w = 0; w < kPairs; ++w) {
+          const int i = i0 + 2 * kSide * (v / 2) + v % 2, j = j0 + 2 * kSide * w;
+          if (i >= columns || j >= columns) continue;
+          float* to = sum + i * columns + j;
+          if (kAligned) {
+            auto& pair = *reinterpret_cast<float2*>(to);
+            pair = make_float2(pair.x + total[v][2 * w], pair.y + total[v][2 * w + 1]);
+          } else {
+            to[0] += total[v][2 * w];
+            if (j + 1 < columns) to[1] += total[v][2 * w + 1];
+          }
+        }
+    }
 }
 
 // Calls body(index) for the block's share of [0, n).

@@ -118,14 +118,14 @@ inline int64_t refine_packed_weights(int64_t channels) {
   return 2 * (channels + 1) * channels + 2 * refine_gate_weights(channels);
 }
 // These, and what a chunk needs for one step of one sample; or what the reference needs, which goes
-// through the samples one by one. CUDA needs none.
+// through the samples one by one.
 constexpr int64_t kRefineScratch = 5;
 inline int64_t refine_workspace(const RefineSize& s) {
   return refine_packed_weights(s.channels) +
          std::max<int64_t>(kRefineScratch * refine_chunks(s), 10) * s.nodes * s.channels;
 }
 // The same for the backward with the weight gradients of every chunk; with a chunk's, 19 states are
-// what the reference needs. Of a chunk's the CPU uses seven, CUDA eight.
+// what the reference needs. Of a chunk's the CPU uses seven.
 constexpr int64_t kRefineBackwardScratch = 8;
 inline int64_t refine_backward_workspace(const RefineSize& s) {
   return 5 * s.channels * s.channels + 11 * s.nodes * s.channels +
@@ -139,10 +139,13 @@ void refine_backward(const RefineBackwardArgs<float>& args);
 }  // namespace cpu
 
 namespace cuda {
+// CUDA's own: packed weights; for the backward, beside them, gradients and six arrays a chunk.
+int64_t refine_workspace(const RefineSize& size);
+int64_t refine_backward_workspace(const RefineSize& size);
 Status refine(const RefineArgs<float>& args, Stream stream);
 Status refine_backward(const RefineBackwardArgs<float>& args, Stream stream);
-// Whether a block's share of the current device's shared memory holds a sample: four arrays of
-// nodes x H (the backward) and the tiles of the products. Otherwise the op composes the step from
+// Whether a block's share of the current device's shared memory holds a sample: three arrays of
+// nodes x H and the tiles of the products. Otherwise the op composes the step from
 // other ops.
 bool refine_fits(int64_t nodes, int64_t channels);
 }  // namespace cuda

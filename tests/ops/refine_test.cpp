@@ -321,13 +321,13 @@ TEST(Refine, RefusesWrongInputs) {
 
 #if defined(STILLPOINT_CUDA_EMULATED)
 
-// An H100 gives a block 227 KiB, which is 159 channels of 81 nodes.
+// An H100 gives a block 227 KiB, which is 220 channels of 81 nodes.
 TEST(Refine, CudaTakesWhatFits) {
-  EXPECT_TRUE(kernels::cuda::refine_fits(81, 159));
-  EXPECT_FALSE(kernels::cuda::refine_fits(81, 160));
+  EXPECT_TRUE(kernels::cuda::refine_fits(81, 220));
+  EXPECT_FALSE(kernels::cuda::refine_fits(81, 221));
   const Graph graph = sudoku_graph(3);
   std::vector<Tensor> in;
-  for (const Tensor& t : random_inputs(graph, {1, 160, 1}, 1))
+  for (const Tensor& t : random_inputs(graph, {1, 221, 1}, 1))
     in.push_back(t.to(DType::f32).to(Device::cuda));
   EXPECT_THROW(apply(in, graph, {.form = RefineForm::fused}), OptionError);
   expect_same_bits(apply(in, graph, {}), apply(in, graph, {.form = RefineForm::composed}),
