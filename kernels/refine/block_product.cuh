@@ -134,9 +134,9 @@ __device__ __forceinline__ void product(Tiles& tiles, const float* a, int row, c
     }
 }
 
-// sum [columns, columns] += a^T b, both [nodes, columns] in shared memory; `sum` in memory, its
-// rows on 8 bytes if kAligned.
-template <bool kAligned>
+// sum [columns, columns] += a^T b, both [nodes, columns] in shared memory. `sum` is the block's own
+// memory, where a thread adds to the same elements in every call: atomics spare it the wait for
+// what is there, and the order is that of the calls.
 __device__ __forceinline__ void add_outer(const float* a, const float* b, int row, int nodes,
                                           int columns, float* sum) {
   constexpr int kSide = 16, kPairs = 3, kWide = 2 * kSide * kPairs;  // 16 by 16 threads
@@ -173,17 +173,9 @@ __device__ __forceinline__ void add_outer(const float* a, const float* b, int ro
 #pragma unroll
       for (int v = 0; v < 2 * kPairs; ++v)
 #pragma unroll
-        for (int w = 0; w < kPairs; ++w) {
-          const int i = i0 + 2 * kSide * (v / 2) + v % 2, j = j0 + 2 * kSide * w;
-          if (i >= columns || j >= columns) continue;
-          float* to = sum + i * columns + j;
-          if (kAligned) {
-            auto& pair = *reinterpret_cast<float2*>(to);
-            pair = make_float2(pair.x + total[v][2 * w], pair.y + total[v][2 * w + 1]);
-          } else {
-            to[0] += total[v][2 * w];
-            if (j + 1 < columns) to[1] += total[v][2 * w + 1];
-          }
+        for (int w = 0; w < 2 * kPairs; ++w) {
+          const int i = i0 + 2 * kSide * (v / 2) + v % 2, j = j0 + 2 * kSide * (w / 2) + w % 2;
+          if (i < columns && j < columns) atomicAdd(sum + i * columns + j, total[v][w]);
         }
     }
 }

@@ -374,7 +374,7 @@ __device__ void step_backward(const RefineBackwardArgs<float>& args, const float
     __syncthreads();
     const int which = kMessage + gate;
     if (sum != nullptr)
-      add_outer<kAligned>(d, s, z.row, z.nodes, z.channels, sum + which * z.channels * z.channels);
+      add_outer(d, s, z.row, z.nodes, z.channels, sum + which * z.channels * z.channels);
     times(d, kWeights + which, [&](int i, int k, float4 v) {
       quad(ds, z, i, k) = gate == 0 ? v : add(quad(ds, z, i, k), v);
     });
@@ -401,7 +401,7 @@ __device__ void step_backward(const RefineBackwardArgs<float>& args, const float
     __syncthreads();
     if (sum != nullptr) {
       const int square = z.channels * z.channels;
-      add_outer<kAligned>(d, h, z.row, z.nodes, z.channels, sum + which * square);
+      add_outer(d, h, z.row, z.nodes, z.channels, sum + which * square);
       float* biases = sum + kWeights * square;
       if (which == kReceiver) add_columns(d, z, biases);
       if (which >= kState) add_columns(d, z, biases + (1 + which - kState) * z.channels);
