@@ -31,15 +31,19 @@ void check_inputs(const Tensor& table, const Tensor& indices) {
 Tensor embedding_backward(const Tensor& g, const Tensor& indices, const Shape& table_shape) {
   Tensor dtable = Tensor::empty(table_shape, g.options());
   const int64_t entries = table_shape[0], count = indices.numel();
-  Tensor workspace;
+  const int64_t parts = kernels::embedding_parts(entries, count);
+  Tensor workspace, sums;
   if (g.device() == Device::cpu)
     workspace = Tensor::empty({kernels::embedding_workspace(entries, count)}, {DType::i32});
+  else if (parts > 1)
+    sums = Tensor::empty({parts, entries, table_shape[1]}, g.options());
   STILLPOINT_DISPATCH(embedding_backward, g, ([&]<class T>() {
                         return kernels::EmbeddingBackwardArgs<T>{
                             .g = g.data<T>(),
                             .index = indices.data<int32_t>(),
                             .dtable = dtable.mutable_data<T>(),
                             .workspace = workspace ? workspace.mutable_data<int32_t>() : nullptr,
+                            .sums = sums ? sums.mutable_data<T>() : nullptr,
                             .entries = entries,
                             .count = count,
                             .channels = table_shape[1]};

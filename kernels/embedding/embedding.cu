@@ -1,6 +1,7 @@
 // embedding on CUDA: a warp per row, forward and backward.
 #include <cmath>
 
+#include "kernels/common/add_parts.cuh"
 #include "kernels/common/launch.h"
 #include "kernels/embedding/embedding.h"
 
@@ -21,17 +22,21 @@ __global__ void __launch_bounds__(kRows* kWarpSize) forward_kernel(EmbeddingArgs
   }
 }
 
-// A warp reads the indices and adds the rows of g that picked its entry, in their order. blockIdx.y
-// counts tiles of channels.
+// A warp reads the indices of a part and adds the rows of g that picked its entry, in their order.
+// blockIdx.y counts tiles of channels, blockIdx.z parts of `part` picks; out: [parts, entries,
+// channels].
 __global__ void __launch_bounds__(kRows* kWarpSize)
-    backward_kernel(EmbeddingBackwardArgs<float> args) {
+    backward_kernel(EmbeddingBackwardArgs<float> args, int64_t part, float* out) {
+  const int64_t begin = blockIdx.z * part;
+  const int64_t end = begin + part < args.count ? begin + part : args.count;
+  out += blockIdx.z * args.entries * args.channels;
   const int lane = static_cast<int>(threadIdx.x);
   const int64_t column = int64_t{blockIdx.y} * kTile + lane;
   for (int64_t v = int64_t{blockIdx.x} * kRows + threadIdx.y; v < args.entries;
        v += int64_t{gridDim.x} * kRows) {
     float sum[kPerLane] = {};
-    for (int64_t first = 0; first < args.count; first += kWarpSize) {
-      const bool mine = first + lane < args.count && args.index[first + lane] == v;
+    for (int64_t first = begin; first < end; first += kWarpSize) {
+      const bool mine = first + lane < end && args.index[first + lane] == v;
       for (unsigned found = __ballot_sync(kFullMask, mine); found != 0; found &= found - 1) {
         const float* g = args.g + (first + __ffs(static_cast<int>(found)) - 1) * args.channels;
 #pragma unroll
@@ -42,7 +47,7 @@ __global__ void __launch_bounds__(kRows* kWarpSize)
 #pragma unroll
     for (int j = 0; j < kPerLane; ++j)
       if (column + j * kWarpSize < args.channels)
-        args.dtable[v * args.channels + column + j * kWarpSize] = sum[j];
+        out[v * args.channels + column + j * kWarpSize] = sum[j];
   }
 }
 
@@ -57,8 +62,13 @@ Status embedding(const EmbeddingArgs<float>& args, Stream stream) {
 Status embedding_backward(const EmbeddingBackwardArgs<float>& args, Stream stream) {
   if (args.entries == 0 || args.channels == 0) return {};
   const auto tiles = static_cast<unsigned>((args.channels + kTile - 1) / kTile);
-  return launch(backward_kernel, dim3(blocks_for(args.entries, kRows), tiles),
-                dim3(kWarpSize, kRows), 0, stream, args);
+  const int64_t parts = embedding_parts(args.entries, args.count);
+  const int64_t part = (args.count + parts - 1) / parts;
+  const Status status = launch(
+      backward_kernel, dim3(blocks_for(args.entries, kRows), tiles, static_cast<unsigned>(parts)),
+      dim3(kWarpSize, kRows), 0, stream, args, part, parts > 1 ? args.sums : args.dtable);
+  if (!status.ok() || parts == 1) return status;
+  return add_parts(args.sums, parts, args.entries * args.channels, args.dtable, stream);
 }
 
 }  // namespace stillpoint::kernels::cuda

@@ -9,12 +9,16 @@
 // positions by index (counting sort, in the workspace). CUDA lets the warp of each table row read
 // all indices, 32 at a time: entries * count / 32 reads from the cache, which suits vocabularies of
 // symbols or cells (30,000 entries picked 3,000 times: 2.8 million reads) better than a
-// device-wide sort; tables and batches both in the hundred thousands would want the sort.
+// device-wide sort; tables and batches both in the hundred thousands would want the sort. Where a
+// row is picked often, the picks are cut into parts of 256 or more, with a warp for each row and
+// part, whose sums are added in order: 10 entries picked 20,736 times took 5.7 ms on an H100
+// otherwise.
 //
 // Outputs may not alias inputs. Cost with n picks: forward 8 n channels bytes; backward 4 (n +
 // entries) channels bytes, n channels flops.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "kernels/common/status.h"
@@ -37,12 +41,21 @@ constexpr int64_t embedding_workspace(int64_t entries, int64_t count) {
   return entries + 1 + count;
 }
 
+// Parts that CUDA cuts the picks of the backward into: their sums are no more rows than g has.
+constexpr int64_t kEmbeddingPart = 256;
+inline int64_t embedding_parts(int64_t entries, int64_t count) {
+  const int64_t most = entries == 0 ? 0 : count / entries;
+  return std::max<int64_t>(1, std::min(most, count / kEmbeddingPart));
+}
+
 template <class T>
 struct EmbeddingBackwardArgs {
   const T* g;            // [count, channels]
   const int32_t* index;  // [count]
   T* dtable;             // [entries, channels]
-  int32_t* workspace;    // [embedding_workspace(entries, count)]; null on CUDA, which needs none
+  int32_t* workspace;    // [embedding_workspace(entries, count)] for the CPU; others ignore it
+  T* sums;               // [embedding_parts(entries, count), entries, channels] for CUDA where
+                         // there is more than one part; others ignore it
   int64_t entries;
   int64_t count;
   int64_t channels;

@@ -3,6 +3,7 @@
 // one multiplies while the other waits or sums messages. Weights are packed once a launch and
 // stream through shared memory from the second-level cache. The backward keeps the gradients before
 // the gates in memory and brings them back one array at a time.
+#include "kernels/common/add_parts.cuh"
 #include "kernels/common/launch.h"
 #include "kernels/elementwise/functions.h"
 #include "kernels/refine/block_product.cuh"
@@ -439,16 +440,6 @@ __global__ void __launch_bounds__(kThreads, kAligned ? kResident : 1)
       step_backward<kAligned>(args, packed, first + k, t, z, shared, kept, sum);
 }
 
-// out [n] = the sum of `parts` arrays, in order.
-__global__ void __launch_bounds__(kThreads)
-    add_parts_kernel(const float* from, int64_t parts, int64_t n, float* out) {
-  for (int64_t e = global_thread(); e < n; e += grid_threads()) {
-    float sum = 0.f;
-    for (int64_t part = 0; part < parts; ++part) sum += from[part * n + e];
-    out[e] = sum;
-  }
-}
-
 // The weights transposed, with zeros behind every row; `count` above kWeights: then as they are.
 __global__ void __launch_bounds__(kThreads)
     pack_kernel(RefineWeights<float> w, int64_t channels, int64_t count, float* packed) {
@@ -523,8 +514,7 @@ Status refine_backward(const RefineBackwardArgs<float>& args, Stream stream) {
     if (!status.ok() || args.dweights == nullptr) return status;
   }
   if (args.dweights == nullptr) return {};
-  return launch(add_parts_kernel, blocks_for(parameters, kThreads), kThreads, 0, stream, sums,
-                chunks, parameters, args.dweights);
+  return add_parts(sums, chunks, parameters, args.dweights, stream);
 }
 
 }  // namespace stillpoint::kernels::cuda
