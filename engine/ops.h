@@ -148,6 +148,16 @@ Tensor graph_attention(const Tensor& q, const Tensor& k, const Tensor& v, const 
 // the CPU; on CUDA its row is NaN. Linear in the table: twice differentiable.
 Tensor embedding(const Tensor& table, const Tensor& indices);
 
+// ---- topk --------------------------------------------------------------------------------------
+
+// The k largest numbers of each row, largest first, of equals the first: x [..., n] -> [..., k]
+// twice. A NaN is greater than everything. OptionError unless 1 <= k <= n.
+struct Topk {
+  Tensor values;   // differentiable
+  Tensor indices;  // int32, in [0, n)
+};
+Topk topk(const Tensor& x, int64_t k);
+
 // ---- gru_cell ----------------------------------------------------------------------------------
 
 // The gates of a gated recurrent unit, fused: x_gates and h_gates [..., 3H] hold reset, update and

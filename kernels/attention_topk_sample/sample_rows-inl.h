@@ -12,13 +12,12 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
-#include <limits>
 
 #include "kernels/attention/attention_blocks-inl.h"
 #include "kernels/attention_topk_sample/sample_blocks.h"
 #include "kernels/attention_topk_sample/sample_draws.h"
 #include "kernels/common/exact-inl.h"
+#include "kernels/common/largest-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace stillpoint::kernels::cpu::HWY_NAMESPACE {
@@ -52,17 +51,9 @@ struct RowSum {
   bool finite() const { return sum < kInf && max < kInf; }  // false for NaN too
 };
 
-// Writes the lanes in the mask side by side, and anything behind them up to a vector's length. On
-// AVX-512 hn::CompressStore, which writes those alone, made draws of the largest 3 % slower.
-template <class Vector, class Mask, class T>
-HWY_INLINE void pack(Vector v, Mask mask, T* to) {
-  hn::StoreU(hn::Compress(v, mask), hn::DFromV<Vector>(), to);
-}
-
 // The largest perturbed scores so far; of equals, the earliest. Keys that pass the threshold wait,
 // by index and otherwise unsorted, until there are too many: few do, and most of those stay.
 struct Largest {
-  using DI = hn::Repartition<int32_t, D>;
   static constexpr int64_t kMost = 2 * kSampleCount + kSampleKeys;
 
   int64_t count, found = 0;
@@ -83,44 +74,15 @@ struct Largest {
     std::fill(perturbed + found, perturbed + end, -kInf);
     std::fill(score + found, score + end, -kInf);
     HWY_ALIGN int32_t order[kMost + kLanes];  // integers in the order of the scores
-    auto greatest = hn::Set(di, std::numeric_limits<int32_t>::min());
+    VI greatest = hn::Set(di, kNoOrder);
     for (int64_t j = 0; j < end; j += lanes) {
-      // Adding 0 makes -0 equal to it.
-      const auto bits = hn::BitCast(di, hn::Add(hn::Load(d, perturbed + j), hn::Zero(d)));
-      const auto flip = hn::And(hn::ShiftRight<31>(bits), hn::Set(di, 0x7fffffff));
-      const auto key = hn::Xor(bits, flip);
+      const VI key = order_of(hn::Load(d, perturbed + j));
       hn::Store(key, di, order + j);
       greatest = hn::Max(greatest, key);
     }
-    const auto at_least = [&](int32_t least) {
-      size_t keys_there = 0;
-      for (int64_t j = 0; j < end; j += lanes)
-        keys_there += hn::CountTrue(di, hn::Gt(hn::Load(di, order + j), hn::Set(di, least - 1)));
-      return static_cast<int64_t>(keys_there);
-    };
-    // Bisected: std::nth_element took a third of the time, mispredicting. `count` or more are at
-    // least `low`, fewer at least `high`.
-    int64_t low = std::numeric_limits<int32_t>::min(), staying = end;
-    int64_t high = int64_t{hn::GetLane(hn::MaxOfLanes(di, greatest))} + 1;
-    while (staying != count && high - low > 1) {
-      const int64_t middle = low + (high - low) / 2;
-      const int64_t there = at_least(static_cast<int32_t>(middle));
-      if (there >= count) {
-        low = middle;
-        staying = there;
-      } else {
-        high = middle;
-      }
-    }
-    const int32_t least = static_cast<int32_t>(low);
-    // Equals beyond `count`: the latest leave.
-    for (int64_t j = found - 1; staying > count; --j) {
-      if (order[j] != least) continue;
-      order[j] = std::numeric_limits<int32_t>::min();
-      --staying;
-    }
-    const int32_t bits = least ^ ((least >> 31) & 0x7fffffff);
-    std::memcpy(&threshold, &bits, sizeof bits);
+    const int32_t least =
+        keep_largest(order, end, count, hn::GetLane(hn::MaxOfLanes(di, greatest)));
+    threshold = number_of(least);
     HWY_ALIGN float leaving[kMost + kLanes];
     int64_t kept = 0, left = 0;
     for (int64_t j = 0; j < end; j += lanes) {
