@@ -11,19 +11,23 @@ namespace {
 
 constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / kWarpSize;
+// What a multiprocessor should hold at once: 64 registers a thread. Left to itself ptxas tries for
+// more and spills.
+constexpr int kBlocks = 8;
 constexpr int kKept = 2 * kWarpSize;  // of a pass along the row
 constexpr int kGroup = 4;             // numbers of a lane loaded together
+constexpr int kWaiting = (kGroup + 1) * kWarpSize;
 
 // Of a number and its index: the greater comes first. 0 is less than any.
 using Key = uint64_t;
 
-__device__ __forceinline__ Key key_of(float x, int64_t j) {
+__device__ __forceinline__ Key key_of(float x, uint32_t j) {
   const auto bits = static_cast<uint32_t>(exact::bits_of(exact::add(x, 0.f)));  // -0 as 0
   uint32_t order = bits ^ (bits >> 31 != 0 ? 0xffffffffu : 0x80000000u);
   if (x != x) order = 0xffffffffu;
-  return Key{order} << 32 | ~static_cast<uint32_t>(j);
+  return Key{order} << 32 | ~j;
 }
-__device__ __forceinline__ int64_t index_of(Key key) { return ~static_cast<uint32_t>(key); }
+__device__ __forceinline__ uint32_t index_of(Key key) { return ~static_cast<uint32_t>(key); }
 
 __device__ __forceinline__ int lane_of_thread() {
   return static_cast<int>(threadIdx.x) % kWarpSize;
@@ -72,67 +76,57 @@ struct Largest {
 };
 
 // The `wanted` largest of the keys of a row that are at most `limit`. `waiting` is the warp's.
-__device__ Largest largest_of_row(const float* x, int64_t n, int wanted, Key limit, Key* waiting) {
-  const int lane = lane_of_thread();
+__device__ Largest largest_of_row(const float* x, uint32_t n, int wanted, Key limit, Key* waiting) {
+  const auto lane = static_cast<uint32_t>(lane_of_thread());
   Largest largest{0, 0};
   Key threshold = 0;
-  int count = 0;  // that wait
-  const auto add = [&](int taken) {
-    __syncwarp();  // all have written
-    const Key key = lane < taken ? waiting[lane] : 0;
-    const Key left = taken + lane < count ? waiting[taken + lane] : 0;
-    __syncwarp();  // all have read
-    count -= taken;
-    if (lane < count) waiting[lane] = left;
-    largest.add(key, wanted);
-    threshold = largest.least(wanted);
-  };
-  for (int64_t begin = 0; begin < n; begin += kGroup * kWarpSize) {
+  uint32_t count = 0;  // that wait
+  for (uint32_t begin = 0; begin < n; begin += kGroup * kWarpSize) {
     float v[kGroup];
 #pragma unroll
     for (int u = 0; u < kGroup; ++u) {
-      const int64_t j = begin + u * kWarpSize + lane;
+      const uint32_t j = begin + u * kWarpSize + lane;
       v[u] = j < n ? x[j] : 0.f;
     }
-    Key key[kGroup];
-    bool any = false;
 #pragma unroll
     for (int u = 0; u < kGroup; ++u) {
-      const int64_t j = begin + u * kWarpSize + lane;
-      key[u] = key_of(v[u], j);
-      if (j >= n || key[u] > limit) key[u] = 0;
-      any = any || key[u] > threshold;
-    }
-    if (!__any_sync(kFullMask, any)) continue;
-#pragma unroll
-    for (int u = 0; u < kGroup; ++u) {
-      const bool passes = key[u] > threshold;
+      const uint32_t j = begin + u * kWarpSize + lane;
+      const Key key = key_of(v[u], j);
+      const bool passes = j < n && key > threshold && key <= limit;
       const unsigned passing = __ballot_sync(kFullMask, passes);
-      if (passes) waiting[count + __popc(passing & ((1u << lane) - 1))] = key[u];
-      count += __popc(passing);
-      if (count >= kWarpSize) add(kWarpSize);
+      if (passes) waiting[count + __popc(passing & ((1u << lane) - 1))] = key;
+      count += static_cast<uint32_t>(__popc(passing));
+    }
+    const bool last = begin + kGroup * kWarpSize >= n;
+    while (count >= kWarpSize || (last && count > 0)) {
+      __syncwarp();  // all have written
+      const uint32_t left = count > kWarpSize ? count - kWarpSize : 0;
+      const Key key = left + lane < count ? waiting[left + lane] : 0;
+      __syncwarp();  // all have read
+      count = left;
+      largest.add(key, wanted);
+      threshold = largest.least(wanted);
     }
   }
-  add(count);
   return largest;
 }
 
-__global__ void __launch_bounds__(kThreads) topk_kernel(TopkArgs<float> args) {
+__global__ void __launch_bounds__(kThreads, kBlocks) topk_kernel(TopkArgs<float> args) {
   const TopkShape& s = args.shape;
-  STILLPOINT_SHARED(Key[kWarps][kKept], waiting);
+  STILLPOINT_SHARED(Key[kWarps][kWaiting], waiting);
   const int lane = lane_of_thread();
   for (int64_t r = global_thread() / kWarpSize; r < s.rows; r += grid_threads() / kWarpSize) {
     const float* x = args.x + r * s.n;
     Key limit = ~Key{0};
     for (int64_t done = 0; done < s.k; done += kKept) {
       const int wanted = static_cast<int>(min(int64_t{kKept}, s.k - done));
-      const Largest largest =
-          largest_of_row(x, s.n, wanted, limit, waiting[threadIdx.x / kWarpSize]);
+      const Largest largest = largest_of_row(x, static_cast<uint32_t>(s.n), wanted, limit,
+                                             waiting[threadIdx.x / kWarpSize]);
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const int t = lane + half * kWarpSize;
         if (t >= wanted) continue;
-        const int64_t j = index_of(half == 0 ? largest.first : largest.second);
+        const uint32_t j = index_of(half == 0 ? largest.first : largest.second);
         args.indices[r * s.k + done + t] = static_cast<int32_t>(j);
         args.values[r * s.k + done + t] = x[j];
       }
