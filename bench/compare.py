@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Times one of our ops, or our models whole, against its peers, interleaved, and prints the ratios.
 
-  python3 bench/compare.py OP [--rounds 15] [--calls 5]     message_sum, attention or attention_topk_sample
+  python3 bench/compare.py OP [--rounds 15] [--calls 5]     message_sum, attention, attention_topk_sample or topk
   python3 bench/compare.py models [--rounds 5]     every task of compare_models.py; or one by its name:
   python3 bench/compare.py refine_train [--threads 1]
   python3 bench/compare.py equilibrium_symbol [--boards 16]     or equilibrium_refine: steps at fixed points
@@ -25,7 +25,7 @@ import compare_equilibrium
 import compare_models
 from contender import PEER_PYTHON, ROOT, Contender, build, device, load, verify
 
-OPS = ['message_sum', 'attention', 'attention_topk_sample']
+OPS = ['message_sum', 'attention', 'attention_topk_sample', 'topk']
 
 
 def table(times, ours):
