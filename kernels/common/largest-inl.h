@@ -69,14 +69,6 @@ HWY_INLINE int32_t keep_largest(int32_t* order, int64_t n, int64_t count, int32_
   return least;
 }
 
-// Writes the lanes in the mask side by side, and anything behind them up to a vector's length. On
-// AVX-512 hn::CompressStore, which writes those alone, made draws of attention_topk_sample 3 %
-// slower.
-template <class Vector, class Mask, class T>
-HWY_INLINE void pack(Vector v, Mask mask, T* to) {
-  hn::StoreU(hn::Compress(v, mask), hn::DFromV<Vector>(), to);
-}
-
 }  // namespace stillpoint::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

@@ -35,11 +35,13 @@ struct Largest {
     const DI di;
     const VI nan = hn::Set(di, std::numeric_limits<int32_t>::max());
     const VI key = hn::IfThenElse(hn::RebindMask(di, hn::IsNaN(x)), nan, order_of(x));
-    const auto passes = hn::And(hn::Gt(key, hn::Set(di, threshold)),
-                                hn::FirstN(di, static_cast<size_t>(end - first)));
-    pack(key, passes, order + found);
-    pack(hn::Iota(di, static_cast<int32_t>(first)), passes, index + found);
-    found += static_cast<int64_t>(hn::CountTrue(di, passes));
+    const auto there = hn::FirstN(di, static_cast<size_t>(end - first));
+    const auto passes = hn::And(there, hn::Gt(key, hn::Set(di, threshold)));
+    if (hn::AllFalse(di, passes)) return;
+    HWY_ALIGN int32_t keys[HWY_MAX_BYTES / sizeof(int32_t)];
+    hn::Store(hn::IfThenElse(there, key, hn::Set(di, kNoOrder)), di, keys);
+    for (int64_t u = 0; u < static_cast<int64_t>(hn::Lanes(di)); ++u)
+      keep(keys[u], static_cast<int32_t>(first + u), keys[u] > threshold);
   }
   // Leaves no more than `count`.
   HWY_INLINE void prune() {
@@ -52,14 +54,17 @@ struct Largest {
     for (int64_t j = 0; j < end; j += lanes) greatest = hn::Max(greatest, hn::Load(di, order + j));
     threshold = keep_largest(order, end, count, hn::GetLane(hn::MaxOfLanes(di, greatest)));
     number = number_of(threshold);
+    const int64_t before = found;
     found = 0;
-    for (int64_t j = 0; j < end; j += lanes) {
-      const VI key = hn::Load(di, order + j), at = hn::Load(di, index + j);
-      const auto stays = hn::Gt(key, hn::Set(di, threshold - 1));
-      pack(key, stays, order + found);
-      pack(at, stays, index + found);
-      found += static_cast<int64_t>(hn::CountTrue(di, stays));
-    }
+    for (int64_t j = 0; j < before; ++j) keep(order[j], index[j], order[j] >= threshold);
+  }
+
+ private:
+  // Without a branch, which could not be foretold. hn::Compress doubled a row's instructions.
+  HWY_INLINE void keep(int32_t key, int32_t at, bool stays) {
+    order[found] = key;
+    index[found] = at;
+    found += static_cast<int64_t>(stays);
   }
 };
 
