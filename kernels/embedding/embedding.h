@@ -42,10 +42,10 @@ constexpr int64_t embedding_workspace(int64_t entries, int64_t count) {
 }
 
 // Parts that CUDA cuts the picks of the backward into: their sums are no more rows than g has.
-constexpr int64_t kEmbeddingPart = 256;
+constexpr int64_t kEmbeddingPart = 256, kEmbeddingMostParts = 1024;
 inline int64_t embedding_parts(int64_t entries, int64_t count) {
   const int64_t most = entries == 0 ? 0 : count / entries;
-  return std::max<int64_t>(1, std::min(most, count / kEmbeddingPart));
+  return std::clamp<int64_t>(std::min(most, count / kEmbeddingPart), 1, kEmbeddingMostParts);
 }
 
 template <class T>
