@@ -8,12 +8,17 @@ namespace {
 
 // Warps of a block; with sizes that the compiler does not know a lane needs more registers.
 template <bool kFits>
-constexpr int kMostWarps = kFits ? 16 : 8;
+constexpr int kMostWarps = kFits ? 12 : 8;
 template <bool kFits>
 constexpr int kMostThreads = kMostWarps<kFits>* kWarpSize;
 constexpr int kLeastWarps = 4;
+// Rows of a lane, and of a tile.
+template <bool kFits>
+constexpr int kRows = kFits ? 8 : 4;
+template <bool kFits>
+constexpr int kTileRows = kGroups* kRows<kFits>;
 // Groups of rows whose gradients of weights are summed apart, so that there is work for all warps.
-constexpr int kSplits = 2;
+constexpr int kSplits = 3;
 constexpr int kPackThreads = 256;
 
 enum class Direction : uint8_t { forward, backward };
@@ -138,20 +143,26 @@ STILLPOINT_HD RefineFactorSizes padded_sizes(RefineFactorSizes z) {
   return z;
 }
 
-// Memory of one block.
+// Memory of one block. The tiles of the variables are whole in it; those of factors are not, since
+// the next type begins where one ends.
+STILLPOINT_HD int64_t node_rows(const RefineFactorSizes& z) {
+  constexpr int kRows = kTileRows<true>;
+  static_assert(kRows % kTileRows<false> == 0);
+  return (z.nodes + kRows - 1) / kRows * kRows;
+}
 struct ForwardScratch {
   float *h, *m, *v, *tiles;
 
   STILLPOINT_HD ForwardScratch(float* at, const RefineFactorSizes& z) {
     const Padded pad(z);
     h = at;
-    m = h + z.nodes * pad.c;
-    v = m + z.nodes * pad.c;
+    m = h + node_rows(z) * pad.c;
+    v = m + node_rows(z) * pad.c;
     tiles = v + z.factors() * pad.n;
   }
   STILLPOINT_HD static int64_t size(const RefineFactorSizes& z) {
     const Padded pad(z);
-    return 2 * z.nodes * pad.c + z.factors() * pad.n;
+    return 2 * node_rows(z) * pad.c + z.factors() * pad.n;
   }
 };
 struct BackwardScratch {
@@ -163,15 +174,15 @@ struct BackwardScratch {
 
   STILLPOINT_HD BackwardScratch(float* at, const RefineFactorSizes& z) {
     const Padded pad(z);
-    const int64_t state = z.nodes * pad.c, factors = z.factors() * pad.c;
+    const int64_t state = node_rows(z) * pad.c, factors = z.factors() * pad.c;
     dh = at;
     dy = dh + state;
     m = dy + state;
     dm = m + state;
     h = dm + state;
     du = h + state;
-    u = du + z.nodes * pad.n;
-    s = u + z.nodes * pad.n;
+    u = du + node_rows(z) * pad.n;
+    s = u + node_rows(z) * pad.n;
     p = s + factors;
     dp = p + factors;
     ds = dp + factors;
@@ -180,7 +191,7 @@ struct BackwardScratch {
   }
   STILLPOINT_HD static int64_t size(const RefineFactorSizes& z) {
     const Padded pad(z);
-    return 5 * z.nodes * pad.c + 2 * z.nodes * pad.n + z.factors() * (4 * pad.c + pad.n);
+    return node_rows(z) * (5 * pad.c + 2 * pad.n) + z.factors() * (4 * pad.c + pad.n);
   }
 };
 
@@ -203,11 +214,11 @@ struct Plan {
     const auto floats = static_cast<int64_t>(limit / sizeof(float)) - kReserved;
     int64_t matrices = Packed::matrices(direction, z);
     packed = matrices + Packed::rows(z);
-    int64_t tile = kTileRows * Width<true>::stride;
+    int64_t tile = kTileRows<true> * Width<true>::stride;
     fits = aligned && Width<true>::holds(z) && floats - matrices >= kLeastWarps * tile;
     if (!fits) {
       matrices = 0;
-      tile = kTileRows * Width<false>(z).stride;
+      tile = kTileRows<false> * Width<false>(z).stride;
     }
     int64_t room = (floats - matrices) / tile / kLeastWarps * kLeastWarps;
     tiles_in_shared = room >= kLeastWarps;
@@ -262,7 +273,7 @@ struct Warp {
   }
   template <int kJ>
   __device__ __forceinline__ void multiply(int column, const float* b, int b_row, int jump,
-                                           int depth, Sums<kJ>& sums) const {
+                                           int depth, Sums<kRows<kFits>, kJ>& sums) const {
     cuda::multiply(left(column), w.stride, b + lane.column, b_row, jump, depth, sums);
   }
   // Padding stays 0 whatever a product made of infinities.
@@ -272,30 +283,20 @@ struct Warp {
   }
 };
 
-// Tiles of rows [begin, end): the lane's rows, the last one again past the end.
-struct TileAt {
-  int begin, end;
-  int rows[kRowsPerLane];
-
-  __device__ __forceinline__ TileAt(int begin_, int end_, const Lane& lane)
-      : begin(begin_), end(end_) {
-#pragma unroll
-    for (int r = 0; r < kRowsPerLane; ++r) {
-      const int row = begin + kGroups * r + lane.group;
-      rows[r] = row < end ? row : end - 1;
-    }
-  }
-  __device__ __forceinline__ bool has(int r, const Lane& lane) const {
-    return begin + kGroups * r + lane.group < end;
-  }
-};
+template <bool kFits>
+using TileAt = LaneRows<kRows<kFits>>;
+// The caller's rows of C floats, of hidden floats.
+template <class T, bool kFits>
+using StateRows = Rows<T, kFits ? Width<true>::c : 0>;
+template <class T, bool kFits>
+using HiddenRows = Rows<T, kFits ? Width<true>::n : 0>;
 
 // body(tile) for the warp's tiles of variables.
 template <bool kFits, class Body>
 __device__ __forceinline__ void for_nodes(const Warp<kFits>& x, const Body& body) {
   const int nodes = static_cast<int>(x.z.nodes);
-  for (int begin = x.first * kTileRows; begin < nodes; begin += x.warps * kTileRows)
-    body(TileAt(begin, nodes, x.lane));
+  for (int begin = x.first * kTileRows<kFits>; begin < nodes; begin += x.warps * kTileRows<kFits>)
+    body(TileAt<kFits>(begin, nodes, x.lane));
 }
 // body(tile, type) for the warp's tiles of factors; no tile has two types.
 template <bool kFits, class Body>
@@ -304,42 +305,43 @@ __device__ __forceinline__ void for_factors(const Warp<kFits>& x, const Body& bo
 #pragma unroll 1
   for (int t = 0; t < x.z.types.count; ++t) {
     const int first = x.z.types.first[t], end = x.z.types.first[t + 1];
-    const int tiles = (end - first + kTileRows - 1) / kTileRows;
-    for (; tile < tiles; tile += x.warps) body(TileAt(first + tile * kTileRows, end, x.lane), t);
+    const int tiles = (end - first + kTileRows<kFits> - 1) / kTileRows<kFits>;
+    for (; tile < tiles; tile += x.warps)
+      body(TileAt<kFits>(first + tile * kTileRows<kFits>, end, x.lane), t);
     tile -= tiles;
   }
 }
 
 // m of a tile whose states are in the tile's columns from `column` on, into `m`.
 template <bool kFits>
-__device__ __forceinline__ void message(const Warp<kFits>& x, const TileAt& tile, int column,
+__device__ __forceinline__ void message(const Warp<kFits>& x, const TileAt<kFits>& tile, int column,
                                         float* m) {
   for (int k = 0; k < x.w.c; k += kTileColumns) {
-    Sums<1> sums;
+    Sums<kRows<kFits>, 1> sums;
     const float4 bias = load4(x.packed.message_bias + k + x.lane.column);
 #pragma unroll
-    for (int r = 0; r < kRowsPerLane; ++r) sums[r][0] = bias;
+    for (int r = 0; r < kRows<kFits>; ++r) sums[r][0] = bias;
     x.multiply(column, x.packed.message + k, x.w.c, 0, x.w.c, sums);
 #pragma unroll
-    for (int r = 0; r < kRowsPerLane; ++r)
-      if (tile.has(r, x.lane))
-        store4(m + tile.rows[r] * x.w.c + k + x.lane.column,
-               x.clean(relu(sums[r][0]), k, x.z.channels));
+    for (int r = 0; r < kRows<kFits>; ++r)
+      store4(m + tile.row(r) * x.w.c + k + x.lane.column,
+             x.clean(relu(sums[r][0]), k, x.z.channels));
   }
 }
 
 // s of a tile of factors into the tile's columns [0, c) and, if wanted, into `s`.
 template <bool kFits>
 __device__ __forceinline__ void gather_messages(const Warp<kFits>& x, const CsrView& members,
-                                                const TileAt& tile, const float* m, float* s) {
+                                                const TileAt<kFits>& tile, const float* m,
+                                                float* s) {
   for (int k = 0; k < x.w.c; k += kTileColumns) {
-    Sums<1> sums = {};
-    add_gathered(members, tile.rows, m + k + x.lane.column, x.w.c, 0, sums);
+    Sums<kRows<kFits>, 1> sums = {};
+    add_gathered(members, tile, m + k + x.lane.column, x.w.c, 0, sums);
 #pragma unroll
-    for (int r = 0; r < kRowsPerLane; ++r) {
+    for (int r = 0; r < kRows<kFits>; ++r) {
       store4(x.at(r, k), sums[r][0]);
-      if (s != nullptr && tile.has(r, x.lane))
-        store4(s + tile.rows[r] * x.w.c + k + x.lane.column, sums[r][0]);
+      if (s != nullptr && tile.has(r))
+        store4(s + tile.row(r) * x.w.c + k + x.lane.column, sums[r][0]);
     }
   }
   __syncwarp();
@@ -350,13 +352,13 @@ template <bool kFits, class Finish>
 __device__ __forceinline__ void factor_messages(const Warp<kFits>& x, int type,
                                                 const Finish& finish) {
   for (int k = 0; k < x.w.c; k += kTileColumns) {
-    Sums<1> sums;
+    Sums<kRows<kFits>, 1> sums;
     const float4 bias = load4(x.packed.factor_bias + type * x.w.c + k + x.lane.column);
 #pragma unroll
-    for (int r = 0; r < kRowsPerLane; ++r) sums[r][0] = bias;
+    for (int r = 0; r < kRows<kFits>; ++r) sums[r][0] = bias;
     x.multiply(0, x.packed.factor + type * x.w.c * x.w.c + k, x.w.c, 0, x.w.c, sums);
 #pragma unroll
-    for (int r = 0; r < kRowsPerLane; ++r) finish(r, k, x.clean(relu(sums[r][0]), k, x.z.channels));
+    for (int r = 0; r < kRows<kFits>; ++r) finish(r, k, x.clean(relu(sums[r][0]), k, x.z.channels));
   }
 }
 
@@ -382,7 +384,7 @@ __device__ __forceinline__ Warp<kFits> start(Direction direction, const RefineFa
           .w = w,
           .packed = Packed(direction, w, z.types.count, matrices, packed + count),
           .lane = {},
-          .tile = tile + warp * kTileRows * w.stride,
+          .tile = tile + warp * kTileRows<kFits> * w.stride,
           .first = warp,
           .warps = block_threads() / kWarpSize,
           .full = z.channels == w.c && z.hidden == w.n};
@@ -394,20 +396,20 @@ __device__ __forceinline__ Warp<kFits> start(Direction direction, const RefineFa
 template <bool kFits>
 __device__ __forceinline__ void refine_factors(const Warp<kFits>& x, const CsrView& members,
                                                const ForwardScratch& scratch) {
-  for_factors(x, [&](const TileAt& tile, int type) {
+  for_factors(x, [&](const TileAt<kFits>& tile, int type) {
     gather_messages(x, members, tile, scratch.m, nullptr);
     factor_messages(x, type, [&](int r, int k, float4 p) { store4(x.at(r, x.w.c + k), p); });
     __syncwarp();
     for (int k = 0; k < x.w.n; k += 2 * kTileColumns) {
-      Sums<2> sums = {};
+      Sums<kRows<kFits>, 2> sums = {};
       x.multiply(x.w.c, x.packed.collect + type * x.w.c * x.w.n + k, x.w.n, kTileColumns, x.w.c,
                  sums);
 #pragma unroll
-      for (int r = 0; r < kRowsPerLane; ++r)
-        if (tile.has(r, x.lane))
+      for (int r = 0; r < kRows<kFits>; ++r)
+        if (tile.has(r))
 #pragma unroll
           for (int j = 0; j < 2; ++j)
-            store4(scratch.v + tile.rows[r] * x.w.n + k + j * kTileColumns + x.lane.column,
+            store4(scratch.v + tile.row(r) * x.w.n + k + j * kTileColumns + x.lane.column,
                    sums[r][j]);
     }
     __syncwarp();
@@ -418,75 +420,75 @@ __device__ __forceinline__ void refine_factors(const Warp<kFits>& x, const CsrVi
 template <bool kFits>
 __device__ __forceinline__ void refine_nodes(const Warp<kFits>& x, const CsrView& factors,
                                              const int32_t* clues, const ForwardScratch& scratch,
-                                             const Rows<float, kFits>& states,
-                                             const Rows<float, kFits>& u, float* r_out, bool last) {
+                                             const StateRows<float, kFits>& states,
+                                             const HiddenRows<float, kFits>& u, float* r_out,
+                                             bool last) {
   const int column = x.lane.column;
-  for_nodes(x, [&](const TileAt& tile) {
+  for_nodes(x, [&](const TileAt<kFits>& tile) {
     for (int k = 0; k < x.w.c; k += kTileColumns)
 #pragma unroll
-      for (int r = 0; r < kRowsPerLane; ++r) {
-        store4(x.at(r, k), load4(scratch.h + tile.rows[r] * x.w.c + k + column));
-        store4(x.at(r, x.w.c + k), load4(scratch.m + tile.rows[r] * x.w.c + k + column));
+      for (int r = 0; r < kRows<kFits>; ++r) {
+        store4(x.at(r, k), load4(scratch.h + tile.row(r) * x.w.c + k + column));
+        store4(x.at(r, x.w.c + k), load4(scratch.m + tile.row(r) * x.w.c + k + column));
       }
     __syncwarp();
     for (int k = 0; k < x.w.n; k += 2 * kTileColumns) {
-      Sums<2> sums;
+      Sums<kRows<kFits>, 2> sums;
 #pragma unroll
-      for (int r = 0; r < kRowsPerLane; ++r) {
-        const int32_t kind = clues[tile.rows[r]];
+      for (int r = 0; r < kRows<kFits>; ++r) {
+        const int32_t kind = clues[tile.existing(r)];
         const bool known = kind >= 0 && kind < x.z.kinds;
 #pragma unroll
         for (int j = 0; j < 2; ++j)
           sums[r][j] = known ? load4(x.packed.clue + kind * x.w.n + k + j * kTileColumns + column)
                              : all<float4>(NAN);
       }
-      add_gathered(factors, tile.rows, scratch.v + k + column, x.w.n, kTileColumns, sums);
+      add_gathered(factors, tile, scratch.v + k + column, x.w.n, kTileColumns, sums);
       x.multiply(0, x.packed.own + k, x.w.n, kTileColumns, 2 * x.w.c, sums);
       if constexpr (kFits) __syncwarp();  // h and m have been read
 #pragma unroll
-      for (int r = 0; r < kRowsPerLane; ++r)
+      for (int r = 0; r < kRows<kFits>; ++r)
 #pragma unroll
         for (int j = 0; j < 2; ++j) {
           const int at = k + j * kTileColumns;
           const float4 v = x.clean(relu(sums[r][j]), at, x.z.hidden);
           store4(x.at(r, x.w.hidden + at), v);
-          if (u.data != nullptr && tile.has(r, x.lane)) u.store(tile.rows[r], at + column, v);
+          if (u.data != nullptr) u.store(tile, r, at + column, v);
         }
     }
     __syncwarp();
     for (int k = 0; k < x.w.c; k += kTileColumns) {
-      Sums<1> sums;
+      Sums<kRows<kFits>, 1> sums;
       const float4 bias = load4(x.packed.update_bias + k + column);
 #pragma unroll
-      for (int r = 0; r < kRowsPerLane; ++r)
-        sums[r][0] = add(load4(scratch.h + tile.rows[r] * x.w.c + k + column), bias);
+      for (int r = 0; r < kRows<kFits>; ++r)
+        sums[r][0] = add(load4(scratch.h + tile.row(r) * x.w.c + k + column), bias);
       x.multiply(x.w.hidden, x.packed.update + k, x.w.c, 0, x.w.n, sums);
       __syncwarp();  // u has been read
 #pragma unroll
-      for (int r = 0; r < kRowsPerLane; ++r)
+      for (int r = 0; r < kRows<kFits>; ++r)
         store4(x.at(r, k), x.clean(sums[r][0], k, x.z.channels));
     }
-    float squares[kRowsPerLane] = {};
+    float squares[kRows<kFits>] = {};
     for (int k = 0; k < x.w.c; k += kTileColumns)
 #pragma unroll
-      for (int r = 0; r < kRowsPerLane; ++r) {
+      for (int r = 0; r < kRows<kFits>; ++r) {
         const float4 y = load4(x.at(r, k));
         squares[r] = dot_add(y, y, squares[r]);
       }
 #pragma unroll
-    for (int r = 0; r < kRowsPerLane; ++r) {
+    for (int r = 0; r < kRows<kFits>; ++r) {
       const float mean = row_sum(squares[r]) / static_cast<float>(x.z.channels);
       squares[r] = 1.f / sqrtf(mean + static_cast<float>(x.z.epsilon));
-      if (r_out != nullptr && column == 0 && tile.has(r, x.lane)) r_out[tile.rows[r]] = squares[r];
+      if (r_out != nullptr && column == 0 && tile.has(r)) r_out[tile.row(r)] = squares[r];
     }
     for (int k = 0; k < x.w.c; k += kTileColumns)
 #pragma unroll
-      for (int r = 0; r < kRowsPerLane; ++r) {
+      for (int r = 0; r < kRows<kFits>; ++r) {
         const float4 h = scaled(load4(x.at(r, k)), squares[r]);
         store4(x.at(r, k), h);
-        if (!tile.has(r, x.lane)) continue;
-        store4(scratch.h + tile.rows[r] * x.w.c + k + column, h);
-        if (states.data != nullptr) states.store(tile.rows[r], k + column, h);
+        store4(scratch.h + tile.row(r) * x.w.c + k + column, h);
+        if (states.data != nullptr) states.store(tile, r, k + column, h);
       }
     __syncwarp();
     if (!last) message(x, tile, 0, scratch.m);
@@ -507,14 +509,14 @@ __global__ void __launch_bounds__(kMostThreads<kFits>, 1)
   const int64_t state = z.nodes * z.channels;
   const bool keep = args.u != nullptr;
   for (int64_t b = blockIdx.x; b < z.boards; b += gridDim.x) {
-    const Rows<const float, kFits> start_states{args.h + b * state, c, states_as_float4};
-    for_nodes(x, [&](const TileAt& tile) {
+    const StateRows<const float, kFits> start_states{args.h + b * state, c, states_as_float4};
+    for_nodes(x, [&](const TileAt<kFits>& tile) {
       for (int k = 0; k < x.w.c; k += kTileColumns)
 #pragma unroll
-        for (int r = 0; r < kRowsPerLane; ++r) {
-          const float4 h = start_states.load(tile.rows[r], k + x.lane.column);
+        for (int r = 0; r < kRows<kFits>; ++r) {
+          const float4 h = start_states.load(tile, r, k + x.lane.column);
           store4(x.at(r, k), h);
-          if (tile.has(r, x.lane)) store4(scratch.h + tile.rows[r] * x.w.c + k + x.lane.column, h);
+          store4(scratch.h + tile.row(r) * x.w.c + k + x.lane.column, h);
         }
       __syncwarp();
       message(x, tile, 0, scratch.m);
@@ -526,11 +528,11 @@ __global__ void __launch_bounds__(kMostThreads<kFits>, 1)
       const bool last = t + 1 == z.steps;
       refine_factors(x, args.members, scratch);
       __syncthreads();
-      const Rows<float, kFits> states{keep   ? args.states + at * state
-                                      : last ? args.states + b * state
-                                             : nullptr,
-                                      c, states_as_float4};
-      const Rows<float, kFits> u{keep ? args.u + at * z.nodes * n : nullptr, n, u_as_float4};
+      const StateRows<float, kFits> states{keep   ? args.states + at * state
+                                           : last ? args.states + b * state
+                                                  : nullptr,
+                                           c, states_as_float4};
+      const HiddenRows<float, kFits> u{keep ? args.u + at * z.nodes * n : nullptr, n, u_as_float4};
       refine_nodes(x, args.factors, args.clues + b * z.nodes, scratch, states, u,
                    keep ? args.r + at * z.nodes : nullptr, last);
       __syncthreads();
@@ -543,7 +545,8 @@ __global__ void __launch_bounds__(kMostThreads<kFits>, 1)
 // Arrays of one board and step, as the caller has them.
 template <bool kFits>
 struct Step {
-  Rows<const float, kFits> h, u, out, g;
+  StateRows<const float, kFits> h, out, g;
+  HiddenRows<const float, kFits> u;
   const float* r;
   const int32_t* clues;
 };
@@ -554,46 +557,46 @@ __device__ __forceinline__ void nodes_backward(const Warp<kFits>& x, const Step<
                                                const BackwardScratch& scratch, bool last,
                                                bool copies) {
   const int column = x.lane.column;
-  for_nodes(x, [&](const TileAt& tile) {
+  for_nodes(x, [&](const TileAt<kFits>& tile) {
     // h' = r y, and so y = h' / r.
-    float mean[kRowsPerLane] = {};
+    float mean[kRows<kFits>] = {};
     for (int k = 0; k < x.w.c; k += kTileColumns)
 #pragma unroll
-      for (int r = 0; r < kRowsPerLane; ++r) {
-        const int row = tile.rows[r];
-        float4 g = step.g.load(row, k + column);
+      for (int r = 0; r < kRows<kFits>; ++r) {
+        const int row = tile.row(r);
+        float4 g = step.g.load(tile, r, k + column);
         if (!last) g = add(g, load4(scratch.dh + row * x.w.c + k + column));
         store4(x.at(r, k), g);
-        mean[r] = dot_add(g, step.out.load(row, k + column), mean[r]);
-        const float4 h = step.h.load(row, k + column);
+        mean[r] = dot_add(g, step.out.load(tile, r, k + column), mean[r]);
+        const float4 h = step.h.load(tile, r, k + column);
         store4(x.at(r, x.w.c + k), h);
-        if (copies && tile.has(r, x.lane)) store4(scratch.h + row * x.w.c + k + column, h);
+        if (copies) store4(scratch.h + row * x.w.c + k + column, h);
       }
 #pragma unroll
-    for (int r = 0; r < kRowsPerLane; ++r)
+    for (int r = 0; r < kRows<kFits>; ++r)
       mean[r] = row_sum(mean[r]) / static_cast<float>(x.z.channels);
     for (int k = 0; k < x.w.c; k += kTileColumns)
 #pragma unroll
-      for (int r = 0; r < kRowsPerLane; ++r) {
-        const int row = tile.rows[r];
-        const float4 y = step.out.load(row, k + column);
-        const float4 dy = x.clean(scaled(multiply_add(-mean[r], y, load4(x.at(r, k))), step.r[row]),
-                                  k, x.z.channels);
+      for (int r = 0; r < kRows<kFits>; ++r) {
+        const int row = tile.row(r);
+        const float4 y = step.out.load(tile, r, k + column);
+        const float4 dy =
+            x.clean(scaled(multiply_add(-mean[r], y, load4(x.at(r, k))), step.r[tile.existing(r)]),
+                    k, x.z.channels);
         store4(x.at(r, k), dy);
-        if (tile.has(r, x.lane)) store4(scratch.dy + row * x.w.c + k + column, dy);
+        store4(scratch.dy + row * x.w.c + k + column, dy);
       }
     __syncwarp();
     message(x, tile, x.w.c, scratch.m);
     for (int k = 0; k < x.w.n; k += 2 * kTileColumns) {
-      Sums<2> sums = {};
+      Sums<kRows<kFits>, 2> sums = {};
       x.multiply(0, x.packed.update + k, x.w.n, kTileColumns, x.w.c, sums);
 #pragma unroll
-      for (int r = 0; r < kRowsPerLane; ++r)
+      for (int r = 0; r < kRows<kFits>; ++r)
 #pragma unroll
         for (int j = 0; j < 2; ++j) {
-          const int row = tile.rows[r], at = k + j * kTileColumns + column;
-          const float4 u = step.u.load(row, at);
-          if (!tile.has(r, x.lane)) continue;
+          const int row = tile.row(r), at = k + j * kTileColumns + column;
+          const float4 u = step.u.load(tile, r, at);
           store4(scratch.du + row * x.w.n + at, masked(sums[r][j], u));
           if (copies) store4(scratch.u + row * x.w.n + at, u);
         }
@@ -607,45 +610,45 @@ template <bool kFits>
 __device__ __forceinline__ void factors_backward(const Warp<kFits>& x, const CsrView& members,
                                                  const BackwardScratch& scratch) {
   const int column = x.lane.column;
-  for_factors(x, [&](const TileAt& tile, int type) {
+  for_factors(x, [&](const TileAt<kFits>& tile, int type) {
     gather_messages(x, members, tile, scratch.m, scratch.s);
     factor_messages(x, type, [&](int r, int k, float4 p) {
-      if (tile.has(r, x.lane)) store4(scratch.p + tile.rows[r] * x.w.c + k + column, p);
+      if (tile.has(r)) store4(scratch.p + tile.row(r) * x.w.c + k + column, p);
     });
     __syncwarp();  // s has been read, and p can be
     for (int k = 0; k < x.w.n; k += 2 * kTileColumns) {
-      Sums<2> sums = {};
-      add_gathered(members, tile.rows, scratch.du + k + column, x.w.n, kTileColumns, sums);
+      Sums<kRows<kFits>, 2> sums = {};
+      add_gathered(members, tile, scratch.du + k + column, x.w.n, kTileColumns, sums);
 #pragma unroll
-      for (int r = 0; r < kRowsPerLane; ++r)
+      for (int r = 0; r < kRows<kFits>; ++r)
 #pragma unroll
         for (int j = 0; j < 2; ++j) {
           const int at = k + j * kTileColumns;
           store4(x.at(r, x.w.hidden + at), sums[r][j]);
-          if (tile.has(r, x.lane))
-            store4(scratch.dv + tile.rows[r] * x.w.n + at + column, sums[r][j]);
+          if (tile.has(r)) store4(scratch.dv + tile.row(r) * x.w.n + at + column, sums[r][j]);
         }
     }
     __syncwarp();
     for (int k = 0; k < x.w.c; k += kTileColumns) {
-      Sums<1> sums = {};
+      Sums<kRows<kFits>, 1> sums = {};
       x.multiply(x.w.hidden, x.packed.collect + type * x.w.c * x.w.n + k, x.w.c, 0, x.w.n, sums);
       if constexpr (kFits) __syncwarp();  // the gradient of v has been read
 #pragma unroll
-      for (int r = 0; r < kRowsPerLane; ++r) {
-        const int at = tile.rows[r] * x.w.c + k + column;
-        const float4 dp = masked(sums[r][0], load4(scratch.p + at));
+      for (int r = 0; r < kRows<kFits>; ++r) {
+        const int at = tile.row(r) * x.w.c + k + column;
+        const float4 p = tile.has(r) ? load4(scratch.p + at) : all<float4>(0.f);
+        const float4 dp = masked(sums[r][0], p);
         store4(x.at(r, k), dp);
-        if (tile.has(r, x.lane)) store4(scratch.dp + at, dp);
+        if (tile.has(r)) store4(scratch.dp + at, dp);
       }
     }
     __syncwarp();
     for (int k = 0; k < x.w.c; k += kTileColumns) {
-      Sums<1> sums = {};
+      Sums<kRows<kFits>, 1> sums = {};
       x.multiply(0, x.packed.factor_back + type * x.w.c * x.w.c + k, x.w.c, 0, x.w.c, sums);
 #pragma unroll
-      for (int r = 0; r < kRowsPerLane; ++r)
-        if (tile.has(r, x.lane)) store4(scratch.ds + tile.rows[r] * x.w.c + k + column, sums[r][0]);
+      for (int r = 0; r < kRows<kFits>; ++r)
+        if (tile.has(r)) store4(scratch.ds + tile.row(r) * x.w.c + k + column, sums[r][0]);
     }
     __syncwarp();
   });
@@ -655,48 +658,47 @@ __device__ __forceinline__ void factors_backward(const Warp<kFits>& x, const Csr
 template <bool kFits>
 __device__ __forceinline__ void states_backward(const Warp<kFits>& x, const CsrView& factors,
                                                 const BackwardScratch& scratch,
-                                                const Rows<float, kFits>& dh) {
+                                                const StateRows<float, kFits>& dh) {
   const int column = x.lane.column;
-  for_nodes(x, [&](const TileAt& tile) {
+  for_nodes(x, [&](const TileAt<kFits>& tile) {
     for (int k = 0; k < x.w.n; k += kTileColumns)
 #pragma unroll
-      for (int r = 0; r < kRowsPerLane; ++r)
-        store4(x.at(r, x.w.hidden + k), load4(scratch.du + tile.rows[r] * x.w.n + k + column));
+      for (int r = 0; r < kRows<kFits>; ++r)
+        store4(x.at(r, x.w.hidden + k), load4(scratch.du + tile.row(r) * x.w.n + k + column));
     __syncwarp();
     for (int k = 0; k < x.w.c; k += kTileColumns) {
-      Sums<1> gathered = {};
-      add_gathered(factors, tile.rows, scratch.ds + k + column, x.w.c, 0, gathered);
-      Sums<2> sums;  // of h, of m
+      Sums<kRows<kFits>, 1> gathered = {};
+      add_gathered(factors, tile, scratch.ds + k + column, x.w.c, 0, gathered);
+      Sums<kRows<kFits>, 2> sums;  // of h, of m
 #pragma unroll
-      for (int r = 0; r < kRowsPerLane; ++r) {
-        sums[r][0] = load4(scratch.dy + tile.rows[r] * x.w.c + k + column);
+      for (int r = 0; r < kRows<kFits>; ++r) {
+        sums[r][0] = load4(scratch.dy + tile.row(r) * x.w.c + k + column);
         sums[r][1] = gathered[r][0];
       }
       x.multiply(x.w.hidden, x.packed.own + k, 2 * x.w.c, x.w.c, x.w.n, sums);
       if constexpr (kFits) __syncwarp();  // the gradient of u has been read
 #pragma unroll
-      for (int r = 0; r < kRowsPerLane; ++r) {
-        const int at = tile.rows[r] * x.w.c + k + column;
+      for (int r = 0; r < kRows<kFits>; ++r) {
+        const int at = tile.row(r) * x.w.c + k + column;
         const float4 dm = masked(sums[r][1], load4(scratch.m + at));
         store4(x.at(r, k), dm);
         store4(x.at(r, x.w.c + k), sums[r][0]);
-        if (tile.has(r, x.lane)) store4(scratch.dm + at, dm);
+        store4(scratch.dm + at, dm);
       }
     }
     __syncwarp();
     for (int k = 0; k < x.w.c; k += kTileColumns) {
-      Sums<1> sums;
+      Sums<kRows<kFits>, 1> sums;
 #pragma unroll
-      for (int r = 0; r < kRowsPerLane; ++r) sums[r][0] = load4(x.at(r, x.w.c + k));
+      for (int r = 0; r < kRows<kFits>; ++r) sums[r][0] = load4(x.at(r, x.w.c + k));
       x.multiply(0, x.packed.message_back + k, x.w.c, 0, x.w.c, sums);
 #pragma unroll
-      for (int r = 0; r < kRowsPerLane; ++r) {
-        if (!tile.has(r, x.lane)) continue;
+      for (int r = 0; r < kRows<kFits>; ++r) {
         const float4 v = x.clean(sums[r][0], k, x.z.channels);
         if (dh.data != nullptr)
-          dh.store(tile.rows[r], k + column, v);
+          dh.store(tile, r, k + column, v);
         else
-          store4(scratch.dh + tile.rows[r] * x.w.c + k + column, v);
+          store4(scratch.dh + tile.row(r) * x.w.c + k + column, v);
       }
     }
     __syncwarp();
@@ -856,9 +858,9 @@ __global__ void __launch_bounds__(kMostThreads<kFits>, 1)
       const Step<kFits> step{
           .h = {t == 0 ? args.h + b * state : args.states + (at - z.boards) * state, c,
                 states_as_float4},
-          .u = {args.u + at * z.nodes * n, n, u_as_float4},
           .out = {args.states + at * state, c, states_as_float4},
           .g = {args.g + at * state, c, states_as_float4},
+          .u = {args.u + at * z.nodes * n, n, u_as_float4},
           .r = args.r + at * z.nodes,
           .clues = args.clues + b * z.nodes};
       nodes_backward(x, step, scratch, t + 1 == z.steps, copies);
