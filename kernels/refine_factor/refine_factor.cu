@@ -14,7 +14,7 @@ constexpr int kMostThreads = kMostWarps<kFits>* kWarpSize;
 constexpr int kLeastWarps = 4;
 // Rows of a lane, and of a tile.
 template <bool kFits>
-constexpr int kRows = kFits ? 8 : 4;
+constexpr int kRows = kFits ? 8 : 2;
 template <bool kFits>
 constexpr int kTileRows = kGroups* kRows<kFits>;
 // Groups of rows whose gradients of weights are summed apart, so that there is work for all warps.
