@@ -153,10 +153,11 @@ struct Fp32Products {
     int64_t n, rows;
   };
 
-  // As tile_product; each term is rows of x times a weight.
+  // As tile_product; each term is rows of x times a weight. A function, so that an op's products of
+  // the same kind are compiled once.
   template <class Start, class Finish, class... Terms>
-  HWY_INLINE void product(int64_t m, int64_t n, const Start& start, const Finish& finish,
-                          const Terms&... terms) const {
+  static HWY_NOINLINE void product(int64_t m, int64_t n, Start start, Finish finish,
+                                   Terms... terms) {
     tile_product(m, n, start, finish,
                  TileTerm{.a = terms.x,
                           .a_row = terms.row,
@@ -174,10 +175,9 @@ struct Fp32Products {
     return {x, n, rows};
   }
   // dw [out, in] += dy^T x.
-  HWY_INLINE void add_gradient(const Gradient& dw, const Rows& dy, const Rows& x) const {
-    const TileLoad from{dw.data, dw.row};
+  static HWY_NOINLINE void add_gradient(Gradient dw, Rows dy, Rows x) {
     tile_product(
-        dy.n, x.n, from, TileStore{dw.data, dw.row},
+        dy.n, x.n, TileLoad{dw.data, dw.row}, TileStore{dw.data, dw.row},
         TileTerm{.a = dy.data, .a_row = 1, .a_step = dy.n, .b = x.data, .b_row = x.n, .k = x.rows});
   }
 };
