@@ -34,28 +34,31 @@ struct WholeVector {
 struct PartVector {
   int64_t count;
 
+#if HWY_TARGET <= HWY_AVX2  // masked lanes do not touch memory
   HWY_INLINE V load(const float* from, float fill = 0.f) const {
     const D d;
-#if HWY_TARGET <= HWY_AVX2  // masked lanes do not touch memory
     const auto mask = hn::FirstN(d, static_cast<size_t>(count));
     return hn::IfThenElse(mask, hn::MaskedLoad(mask, d, from), hn::Set(d, fill));
-#else
+  }
+  HWY_INLINE void store(V v, float* to) const {
+    const D d;
+    hn::BlendedStore(v, hn::FirstN(d, static_cast<size_t>(count)), d, to);
+  }
+#else  // called: inlined, their loops would be half of what these instruction sets compile
+  HWY_NOINLINE V load(const float* from, float fill = 0.f) const {
+    const D d;
     HWY_ALIGN float lanes[HWY_MAX_BYTES / sizeof(float)];
     hn::Store(hn::Set(d, fill), d, lanes);
     for (int64_t k = 0; k < count; ++k) lanes[k] = from[k];
     return hn::Load(d, lanes);
-#endif
   }
-  HWY_INLINE void store(V v, float* to) const {
+  HWY_NOINLINE void store(V v, float* to) const {
     const D d;
-#if HWY_TARGET <= HWY_AVX2
-    hn::BlendedStore(v, hn::FirstN(d, static_cast<size_t>(count)), d, to);
-#else
     HWY_ALIGN float lanes[HWY_MAX_BYTES / sizeof(float)];
     hn::Store(v, d, lanes);
     for (int64_t k = 0; k < count; ++k) to[k] = lanes[k];
-#endif
   }
+#endif
 };
 
 // Calls body(io, k) for the vectors at k = 0, lanes, 2 lanes, ... of a row of n: `io` is

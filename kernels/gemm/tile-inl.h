@@ -5,8 +5,10 @@
 // A tile of rows by vectors of columns stays in registers while k runs; a row's values of `a` are
 // broadcast, a row of `b` is read as vectors. With 32 registers it has 6 rows by 4 vectors, 8 or 9
 // by 3 or 8 by 2, with 16 2 by 4, 4 by 3 or 4 by 2: of 32, two to three times the sums that hide
-// the latency of two multiply-add units, and at most 10 loads for 16 multiply-adds. Columns are the
-// outer loop: those of `b` that a tile reads stay in the first-level cache while rows pass.
+// the latency of two multiply-add units, and at most 10 loads for 16 multiply-adds. On x86 before
+// AVX2 it has 2 rows, without vectors 1: every tile is compiled for every product, and these
+// soonest. Columns are the outer loop: those of `b` that a tile reads stay in the first-level cache
+// while rows pass.
 //
 // Every element is one chain of fused multiply-adds in the order of k: the same bits however the
 // rows are cut.
@@ -34,6 +36,10 @@ struct TileTerm {
 
 #if HWY_TARGET <= HWY_AVX3
 inline constexpr int kTileRows = 8, kWideTileRows = 6;
+#elif HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
+inline constexpr int kTileRows = 1, kWideTileRows = 1;
+#elif HWY_ARCH_X86 && HWY_TARGET > HWY_AVX2
+inline constexpr int kTileRows = 2, kWideTileRows = 2;
 #else
 inline constexpr int kTileRows = 4, kWideTileRows = 2;
 #endif
