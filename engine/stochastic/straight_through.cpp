@@ -26,9 +26,25 @@ Tensor expected_counts(const Tensor& scores, int64_t count) {
   return ops::affine(ops::softmax(scores), static_cast<double>(count));
 }
 
-Tensor straight_through(const Tensor& drawn, const Tensor& expected) {
-  check_shape(drawn, expected.shape(), "straight_through", "drawn");
-  return ops::add(ops::sub(drawn.detach(), expected.detach()), expected);
+Tensor straight_through(const Tensor& drawn, const Tensor& soft) {
+  check_shape(drawn, soft.shape(), "straight_through", "drawn");
+  return ops::add(ops::sub(drawn.detach(), soft.detach()), soft);
+}
+
+GumbelDraws gumbel_topk(const Tensor& scores, int64_t count, double temperature, Philox& random) {
+  check_dtype(scores, DType::f32, "gumbel_topk", "scores");
+  check<ShapeError>(scores.rank() == 3,
+                    "gumbel_topk: scores have shape {}, wanted [runs, nodes, keys]",
+                    scores.shape());
+  check<OptionError>(temperature > 0, "gumbel_topk: temperature {}, wanted above 0", temperature);
+  constexpr double kEdge = 1.0 / (1 << 24);  // keeps both logarithms finite
+  const Tensor uniform =
+      ops::uniform(scores.shape(), random, kEdge, 1 - kEdge, scores.detach().options());
+  const Tensor exponential = ops::affine(ops::log(uniform), -1);
+  const Tensor noisy = ops::sub(scores, ops::log(exponential));
+  const Tensor neighbours = ops::topk(noisy.detach(), count).indices;
+  const Tensor soft = expected_counts(ops::affine(noisy, 1 / temperature), count);
+  return {neighbours, straight_through(draw_counts(neighbours, scores.dim(2)), soft)};
 }
 
 }  // namespace stillpoint::stochastic

@@ -54,7 +54,7 @@ struct PartVector {
   }
   HWY_NOINLINE void store(V v, float* to) const {
     const D d;
-    HWY_ALIGN float lanes[HWY_MAX_BYTES / sizeof(float)];
+    HWY_ALIGN float lanes[HWY_MAX_BYTES / sizeof(float)] = {};
     hn::Store(v, d, lanes);
     for (int64_t k = 0; k < count; ++k) to[k] = lanes[k];
   }
