@@ -18,7 +18,8 @@
 // single refinement was asked to keep them, which pays where many products are formed at one point.
 // Gradients of the parameters are added up over at most kRefineFactorChunks groups of boards that
 // depend on the number of boards alone, then over the groups in their order: the same bits for any
-// number of threads.
+// number of threads. On CUDA there is a group for each multiprocessor, and the variables of a board
+// are added up in three parts: the same bits in every run on a device of that kind.
 //
 // Outputs may not alias inputs. NaN in a state spreads over its board. At a kink, u = 0 or m = 0 or
 // p = 0, the derivative of relu is 0.

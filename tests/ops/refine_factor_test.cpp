@@ -85,6 +85,55 @@ TEST(RefineFactor, AwkwardSizes) {
   check_op("refine_factor", cases);
 }
 
+// C = 32 and hidden = 64 have kernels of their own on CUDA, where a warp takes 32 rows at a time.
+TEST(RefineFactor, TheSizesOfSymbolNet) {
+  Problem p{.boards = 6, .channels = 32, .hidden = 64, .kinds = 5};
+  std::vector<OpCase> cases;
+  for (const int64_t variables : {1, 32, 33, 150}) {
+    p.variables = variables;
+    cases.push_back(make_case("variables_" + std::to_string(variables), p));
+  }
+  p.degree = 0;
+  cases.push_back(make_case("any_number_of_members", p));
+  p.types = {0, 40, 40, 41, 120};
+  cases.push_back(make_case("four_types", p));
+  check_op("refine_factor", cases);
+}
+
+// On CUDA a tile of so many columns does not fit into shared memory.
+TEST(RefineFactor, WideRows) {
+  check_op("refine_factor",
+           {make_case("hidden_1000", {.boards = 1, .channels = 2, .hidden = 1000, .steps = 1})});
+}
+
+// What is read in fours where rows start on 16 bytes gives the same bits where they do not.
+TEST(RefineFactor, RowsThatStartAnywhere) {
+  for (const int64_t c : {32, 36}) {
+    const Problem p{.boards = 5, .variables = 70, .channels = c, .hidden = 2 * c};
+    const Graph factors = factors_of(p);
+    for (const Device device : {Device::cpu, Device::cuda}) {
+      if (!available(device)) continue;
+      std::vector<Tensor> results[2];
+      for (const int64_t offset : {0, 1}) {
+        std::vector<Tensor> x = inputs_of(p);
+        for (Tensor& t : x) t = (t.dtype() == DType::i32 ? t : t.to(DType::f32)).to(device);
+        std::vector<float> moved(static_cast<size_t>(offset), 0.f);
+        const auto h = x[0].to(Device::cpu).to_vector<float>();
+        moved.insert(moved.end(), h.begin(), h.end());
+        x[0] = Tensor::from(moved, {x[0].numel() + offset}).to(device).alias(x[0].shape(), offset);
+        for (size_t k = 0; k < 10; ++k) x[k].set_requires_grad();
+        const Tensor y = fused(x, p, factors);
+        backward(ops::sum(ops::square(y)));
+        results[offset] = {y.detach()};
+        for (size_t k = 0; k < 10; ++k) results[offset].push_back(x[k].grad());
+      }
+      for (size_t k = 0; k < results[0].size(); ++k)
+        expect_same_bits(results[1][k], results[0][k],
+                         std::string(name(device)) + ", result " + std::to_string(k));
+    }
+  }
+}
+
 TEST(RefineFactor, ASudoku) { check_op("refine_factor", {make_case("four_by_four", kSudoku)}); }
 
 // Values and every gradient, in float64 where only the order of sums differs.
