@@ -13,8 +13,15 @@ namespace {
 // Warps of a block; with sizes that the compiler does not know a lane needs more registers.
 template <bool kFits>
 constexpr int kMostWarps = kFits ? 12 : 8;
+// Threads that a kernel is compiled for. Before compute capability 9.0 a block has 163 KiB of
+// shared memory or less, where no more than eight warps have room beside the matrices.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+template <bool kFits>
+constexpr int kMostThreads = 8 * kWarpSize;
+#else
 template <bool kFits>
 constexpr int kMostThreads = kMostWarps<kFits>* kWarpSize;
+#endif
 constexpr int kLeastWarps = 4;
 // Rows of a lane, and of a tile.
 template <bool kFits>
