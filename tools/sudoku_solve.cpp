@@ -144,7 +144,7 @@ int solve_many(const SolveCommand& c, const sudoku::Network& net, std::istream& 
 int run_solve(SolveCommand& c) {
   c.common.apply();
   c.think.restarts.seed = c.common.seed;
-  if (c.batch == 0) c.batch = sudoku::default_batch(c.common.device);
+  c.batch = c.batch > 0 ? c.batch : sudoku::default_batch(c.common.device);
   const bool stream = c.puzzle.empty() || c.puzzle == "-";
   check<OptionError>(!stream || (!c.watch && c.html.empty()),
                      "{}: wanted with one puzzle on the command line, not with many",

@@ -48,6 +48,13 @@ std::string detail() {
                         cudaGetErrorString(error), detail()));
 }
 
+// Called before any wait. A wait inside a capture spoils it, and of a spoilt one the driver cannot
+// even drop what was captured: 580.159 ends the process there.
+void refuse_capture() {
+  check<DeviceError>(!capturing(),
+                     "what is captured into a graph may not wait (cudaStreamSynchronize)");
+}
+
 }  // namespace
 
 bool device_available() {
@@ -103,12 +110,6 @@ cusparseContext* cusparse_handle() {
     return made;
   }();
   return handle;
-}
-
-// Called before any wait. A wait inside a capture spoils it, and of a spoilt one the driver cannot
-// even drop what was captured: 580.159 ends the process in cudaStreamEndCapture or later.
-static void refuse_capture() {
-  check<DeviceError>(!capturing(), "cudaStreamSynchronize: not while work is captured");
 }
 
 void synchronize() {

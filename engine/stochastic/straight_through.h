@@ -33,8 +33,8 @@ Tensor straight_through(const Tensor& drawn, const Tensor& soft);
 
 // Straight-through Gumbel: to scores [runs, nodes, keys] float32 noise is added, and the `count`
 // largest of each node are drawn, which are draws in turn without replacement (Plackett and Luce).
-// Backward, in the place of [j was drawn] stands count softmax(noisy scores / temperature). Throws
-// ShapeError, TypeError, OptionError.
+// Backward, in the place of [j was drawn] stands count softmax(noisy scores / temperature). Waits
+// for the device. Throws ShapeError, TypeError, OptionError.
 struct GumbelDraws {
   Tensor neighbours;  // [runs, nodes, count] int32, in the order of the draws
   Tensor counts;      // [runs, nodes, keys] 1 where drawn, 0 elsewhere; with that gradient

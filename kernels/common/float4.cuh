@@ -37,6 +37,19 @@ __device__ __forceinline__ float dot_add(float4 a, float4 b, float c) {
   return fmaf(a.x, b.x, fmaf(a.y, b.y, fmaf(a.z, b.z, fmaf(a.w, b.w, c))));
 }
 
+__device__ __forceinline__ float part(const float4& v, int k) {
+  return k == 0 ? v.x : k == 1 ? v.y : k == 2 ? v.z : v.w;
+}
+__device__ __forceinline__ float& part(float4& v, int k) {
+  return k == 0 ? v.x : k == 1 ? v.y : k == 2 ? v.z : v.w;
+}
+
+// max(x, 0) that keeps NaN.
+__device__ __forceinline__ float relu(float x) { return x < 0.f ? 0.f : x; }
+__device__ __forceinline__ float4 relu(float4 v) {
+  return make_float4(relu(v.x), relu(v.y), relu(v.z), relu(v.w));
+}
+
 // Whether rows of `channels` floats that start at these addresses can be read as float4.
 template <class... Pointers>
 bool rows_take_float4(int64_t channels, const Pointers*... rows) {

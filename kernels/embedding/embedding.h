@@ -15,7 +15,8 @@
 // otherwise.
 //
 // Outputs may not alias inputs. Cost with n picks: forward 8 n channels bytes; backward 4 (n +
-// entries) channels bytes, n channels flops.
+// entries) channels bytes, n channels flops, and on CUDA up to 8 n channels bytes for the sums of
+// parts.
 #pragma once
 
 #include <algorithm>

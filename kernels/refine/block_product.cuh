@@ -17,6 +17,7 @@
 #include "kernels/common/launch.h"
 
 namespace stillpoint::kernels::cuda {
+namespace {
 
 constexpr int kThreads = 256;
 constexpr int kTileColumns = 32;
@@ -42,13 +43,6 @@ struct RightTile {
 struct Sums {
   float4 v[kTiles][kRowsPerThread] = {};
 };
-
-__device__ __forceinline__ float part(const float4& v, int k) {
-  return k == 0 ? v.x : k == 1 ? v.y : k == 2 ? v.z : v.w;
-}
-__device__ __forceinline__ float& part(float4& v, int k) {
-  return k == 0 ? v.x : k == 1 ? v.y : k == 2 ? v.z : v.w;
-}
 
 // sums.v[m] += rows [row0, row0 + 96) of a [rows, depth] times b[m] [depth, 32]. Columns of `a`
 // from depth to the next multiple of four must be zero. Begins with a barrier, so what other
@@ -102,8 +96,8 @@ __device__ __forceinline__ void multiply(Tiles& tiles, const float* a, int row,
   }
 }
 
-// body(i, k, m, r) for the thread's sums of three tiles whose first columns are first[m]: they are
-// of row i and columns k to k + 3.
+// body(i, k, r) for the thread's sums of a tile whose first column is column0: sums.v[..][r] are of
+// row i and columns k to k + 3.
 template <class Body>
 __device__ __forceinline__ void for_sums(int row0, int rows, int column0, int columns, Body body) {
   const int lane = static_cast<int>(threadIdx.x) % kLanes;
@@ -186,4 +180,5 @@ __device__ __forceinline__ void for_block(int n, Body body) {
   for (int e = static_cast<int>(threadIdx.x); e < n; e += kThreads) body(e);
 }
 
+}  // namespace
 }  // namespace stillpoint::kernels::cuda

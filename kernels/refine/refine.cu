@@ -45,12 +45,6 @@ constexpr int kDa = 0, kDc = 1, kDr = 2, kDz = 3, kDn = 4, kDu = 5, kKept = 6;
 
 // ---- one step ----------------------------------------------------------------------------------
 
-// max(m, 0) that keeps NaN.
-__device__ __forceinline__ float relu(float m) { return m < 0.f ? 0.f : m; }
-__device__ __forceinline__ float4 relu(float4 m) {
-  return make_float4(relu(m.x), relu(m.y), relu(m.z), relu(m.w));
-}
-
 // body(k) for the parts of a float4.
 template <class Body>
 __device__ __forceinline__ void for_parts(Body body) {
@@ -79,7 +73,8 @@ __device__ __forceinline__ void store(float* row, int k, int channels, float4 v)
     if (k + q < channels) row[k + q] = part(v, q);
   });
 }
-// What comes after the last column stays zero: products read on to the next multiple of four.
+// What comes after the last column stays zero, whatever a product made of infinities: products read
+// on to the next multiple of four.
 template <bool kAligned>
 __device__ __forceinline__ float4 cut(float4 v, int k, int channels) {
   if (!kAligned) {
@@ -215,10 +210,11 @@ __global__ void __launch_bounds__(kThreads, kAligned ? kResident : 1)
       product(tiles, h, z.row, z.weight(packed, kReceiver), z.packed_row, z.nodes, z.channels,
               z.channels, [&](int i, int k, float4 sum) {
                 const float4 bias = load<kAligned>(w.receiver_bias, k, z.channels);
-                quad(a, z, i, k) = add(sum, bias);
+                quad(a, z, i, k) = cut<kAligned>(add(sum, bias), k, z.channels);
               });
-      product(tiles, h, z.row, z.weight(packed, kSender), z.packed_row, z.nodes, z.channels,
-              z.channels, [&](int i, int k, float4 sum) { quad(c, z, i, k) = sum; });
+      product(
+          tiles, h, z.row, z.weight(packed, kSender), z.packed_row, z.nodes, z.channels, z.channels,
+          [&](int i, int k, float4 sum) { quad(c, z, i, k) = cut<kAligned>(sum, k, z.channels); });
       sum_messages(args.pattern, z, a, c);
       // c has been read: the next state takes its place.
       for_gates<kAligned>(
@@ -313,11 +309,12 @@ __device__ void step_backward(const RefineBackwardArgs<float>& args, const float
   __syncthreads();  // the step after this one has read its arrays
   bring<kAligned>(h, before, z);
   times(h, kReceiver, [&](int i, int k, float4 v) {
-    v = add(v, load<kAligned>(w.receiver_bias, k, z.channels));
+    v = cut<kAligned>(add(v, load<kAligned>(w.receiver_bias, k, z.channels)), k, z.channels);
     quad(a, z, i, k) = quad(kept_array(kDa), z, i, k) = v;
   });
-  times(h, kSender,
-        [&](int i, int k, float4 v) { quad(c, z, i, k) = quad(kept_array(kDc), z, i, k) = v; });
+  times(h, kSender, [&](int i, int k, float4 v) {
+    quad(c, z, i, k) = quad(kept_array(kDc), z, i, k) = cut<kAligned>(v, k, z.channels);
+  });
   sum_messages(args.pattern, z, a, c);
   float* s = a;
 
@@ -377,7 +374,8 @@ __device__ void step_backward(const RefineBackwardArgs<float>& args, const float
     if (sum != nullptr)
       add_outer(d, s, z.row, z.nodes, z.channels, sum + which * z.channels * z.channels);
     times(d, kWeights + which, [&](int i, int k, float4 v) {
-      quad(ds, z, i, k) = gate == 0 ? v : add(quad(ds, z, i, k), v);
+      if (gate > 0) v = add(quad(ds, z, i, k), v);
+      quad(ds, z, i, k) = cut<kAligned>(v, k, z.channels);
     });
   }
 

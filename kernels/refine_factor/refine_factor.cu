@@ -30,10 +30,6 @@ namespace {
 
 // ---- what both directions do -------------------------------------------------------------------
 
-__device__ __forceinline__ float relu(float x) { return x < 0.f ? 0.f : x; }  // keeps NaN
-__device__ __forceinline__ float4 relu(float4 v) {
-  return make_float4(relu(v.x), relu(v.y), relu(v.z), relu(v.w));
-}
 __device__ __forceinline__ float masked(float g, float y) { return y > 0.f ? g : 0.f; }
 __device__ __forceinline__ float4 masked(float4 g, float4 y) {
   return make_float4(masked(g.x, y.x), masked(g.y, y.y), masked(g.z, y.z), masked(g.w, y.w));

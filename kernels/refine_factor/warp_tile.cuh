@@ -13,6 +13,7 @@
 #include "kernels/common/launch.h"
 
 namespace stillpoint::kernels::cuda {
+namespace {
 
 constexpr int kGroups = 4;        // lanes along the rows; the other 8 lie along 32 columns
 constexpr int kTileColumns = 32;  // of a result, in one float4 a lane
@@ -47,9 +48,7 @@ __device__ __forceinline__ float4 load4(const float* from) {
   return *reinterpret_cast<const float4*>(from);
 }
 __device__ __forceinline__ void store4(float* to, float4 v) { *reinterpret_cast<float4*>(to) = v; }
-__device__ __forceinline__ float part(const float4& v, int k) {
-  return k == 0 ? v.x : k == 1 ? v.y : k == 2 ? v.z : v.w;
-}
+
 // v with zeros where column + k is n or more.
 __device__ __forceinline__ float4 inside(float4 v, int column, int n) {
   return make_float4(column < n ? v.x : 0.f, column + 1 < n ? v.y : 0.f, column + 2 < n ? v.z : 0.f,
@@ -164,4 +163,5 @@ __device__ __forceinline__ void add_gathered(const CsrView& pattern, const LaneR
         sums[r][j] = add(sums[r][j], load4(x + pattern.indices[e] * x_row + j * jump));
 }
 
+}  // namespace
 }  // namespace stillpoint::kernels::cuda

@@ -1,9 +1,9 @@
 // topk: the k largest numbers of each row, largest first, and the two moves along a row that its
 // gradients are made of, each the transpose of the other.
 //
-//   topk          values[r,t] = x[r, indices[r,t]], the t-th largest; of equals the first in the
-//   row topk_gather   out[r,t] = x[r, indices[r,t]] topk_scatter  dx[r, indices[r,t]] = g[r,t], 0
-//   elsewhere
+//   topk          values[r,t] = x[r, indices[r,t]], the t-th largest of the row; equals by index
+//   topk_gather   out[r,t] = x[r, indices[r,t]]
+//   topk_scatter  dx[r, indices[r,t]] = g[r,t], 0 elsewhere
 //
 // A NaN is greater than everything and equal to any other; -0 is equal to 0. Values are copied, so
 // that all backends agree bit for bit, for any thread count and launch. 1 <= k <= n < 2^31. Indices

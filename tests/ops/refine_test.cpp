@@ -256,6 +256,33 @@ TEST(Refine, NotFinite) {
   check_op("refine", {c});
 }
 
+// Of three channels, the fourth that CUDA counts is zero whatever the others hold. An infinite
+// state whose messages are all minus infinity, and whose gates are all open, leaves the rest
+// finite.
+TEST(Refine, InfiniteStateOfThreeChannels) {
+  const Graph path = Graph::from_rows({{1}, {0, 2}, {1}, {}}, 4);
+  std::vector<Tensor> in = random_inputs(path, {1, 3, 1}, 1);
+  for (Tensor& t : in) t = t.clone();
+  in[0].mutable_data<double>()[0] = std::numeric_limits<double>::infinity();
+  for (const auto& [weight, value] : {std::pair{2, -1.0}, {4, -1.0}, {6, 1.0}})
+    for (int64_t row = 0; row < in[weight].dim(0); ++row)
+      in[weight].mutable_data<double>()[3 * row] = value;
+  const std::vector<double> wanted = apply(in, path, {.steps = 2}).to_vector<double>();
+  ASSERT_EQ(std::count_if(wanted.begin(), wanted.end(), [](double x) { return std::isfinite(x); }),
+            std::ssize(wanted) - 2);  // the state itself, in both steps
+  for (const Device device : {Device::cpu, Device::cuda}) {
+    if (!available(device)) continue;
+    std::vector<Tensor> single;
+    for (const Tensor& t : in) single.push_back(t.to(DType::f32).to(device));
+    const std::vector<float> got = apply(single, path, {.steps = 2}).to_vector<float>();
+    for (size_t e = 0; e < wanted.size(); ++e)
+      if (std::isfinite(wanted[e]))
+        EXPECT_NEAR(got[e], wanted[e], 1e-5) << name(device) << " " << e;
+      else
+        EXPECT_EQ(got[e], static_cast<float>(wanted[e])) << name(device) << " " << e;
+  }
+}
+
 TEST(Refine, ByHand) {
   // Two nodes that listen to each other, one channel: a = h + 1, c = 2 h, s = relu(a_i + c_j).
   const Graph pair = Graph::from_rows({{1}, {0}}, 2);
