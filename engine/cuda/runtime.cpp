@@ -55,6 +55,8 @@ void refuse_capture() {
                      "what is captured into a graph may not wait (cudaStreamSynchronize)");
 }
 
+void wait() { STILLPOINT_CUDA_CHECK(cudaStreamSynchronize(stream())); }
+
 }  // namespace
 
 bool device_available() {
@@ -114,7 +116,7 @@ cusparseContext* cusparse_handle() {
 
 void synchronize() {
   refuse_capture();
-  STILLPOINT_CUDA_CHECK(cudaStreamSynchronize(stream()));
+  wait();
 }
 
 bool capturing() {
@@ -151,7 +153,7 @@ void copy_to_device(void* device, const void* host, int64_t bytes) {
   refuse_capture();
   STILLPOINT_CUDA_CHECK(
       cudaMemcpyAsync(device, host, static_cast<size_t>(bytes), cudaMemcpyHostToDevice, stream()));
-  synchronize();
+  wait();
 }
 
 void copy_to_host(void* host, const void* device, int64_t bytes) {
@@ -159,7 +161,7 @@ void copy_to_host(void* host, const void* device, int64_t bytes) {
   refuse_capture();
   STILLPOINT_CUDA_CHECK(
       cudaMemcpyAsync(host, device, static_cast<size_t>(bytes), cudaMemcpyDeviceToHost, stream()));
-  synchronize();
+  wait();
 }
 
 void copy_on_device(void* to, const void* from, int64_t bytes) {

@@ -125,10 +125,10 @@ inline int64_t refine_workspace(const RefineSize& s) {
          std::max<int64_t>(kRefineScratch * refine_chunks(s), 10) * s.nodes * s.channels;
 }
 // The same for the backward with the weight gradients of every chunk; with a chunk's, 19 states are
-// what the reference needs. Of a chunk's the CPU uses seven.
-constexpr int64_t kRefineBackwardScratch = 8;
+// what the reference needs.
+constexpr int64_t kRefineBackwardScratch = 7;
 inline int64_t refine_backward_workspace(const RefineSize& s) {
-  return 5 * s.channels * s.channels + 11 * s.nodes * s.channels +
+  return 5 * s.channels * s.channels + 12 * s.nodes * s.channels +
          refine_chunks(s) *
              (kRefineBackwardScratch * s.nodes * s.channels + refine_parameters(s.channels));
 }

@@ -382,12 +382,12 @@ class Sudoku(Program):
         return [line["loss"] for line in lines if "loss" in line]
 
     def test_every_device_trains_alike(self):
-        train = ["train", "--box", 2, "--channels", 32, "--boards", 2, "--validate", 1, "--learning-rate", 0.1]
+        train = ["train", "--box", 2, "--channels", 16, "--boards", 2, "--validate", 1, "--learning-rate", 0.1]
         for model in "symbol", "refine", "learned-graph":
             cpu, cuda = self.folder / f"{model}-cpu", self.folder / f"{model}-cuda"
             run = [*train, "--steps", 10, "--model", model, "--output"]
             if model == "refine":  # more boards than the CPU refines together
-                run[run.index("--boards") + 1] = 9
+                run[run.index("--boards") + 1] = 5
             result = sudoku(*run, cuda, "--device", "cuda")
             if result.returncode != 0:
                 self.assertIn("--device cuda: not available", result.stderr)
