@@ -1,5 +1,6 @@
 #include "engine/implicit/adjoint.h"
 
+#include <optional>
 #include <utility>
 
 #include "engine/implicit/application.h"
@@ -50,9 +51,13 @@ Segment Backward::jacobian(const Tensor& index) const {
 }
 
 Tensor Backward::solve_exactly(const Exact& exact, const Tensor& g) const {
-  Segment active_jacobian = jacobian();
+  std::optional<Segment> active_jacobian;
   Tensor active_g = g;
-  Problem problem{.apply = [&](const Tensor& v) { return transposed(active_jacobian, v); },
+  const auto product = [&](const Tensor& v) {
+    if (!active_jacobian) active_jacobian = jacobian();
+    return transposed(*active_jacobian, v);
+  };
+  Problem problem{.apply = product,
                   .select =
                       [&](const Active& active) {
                         active_jacobian = jacobian(active.index);
@@ -63,9 +68,7 @@ Tensor Backward::solve_exactly(const Exact& exact, const Tensor& g) const {
     if constexpr (std::is_same_v<std::decay_t<decltype(solver)>, Gmres>) {
       return solve_gmres(problem, g, solver, exact.stopping);
     } else {
-      problem.apply = [&](const Tensor& u) {
-        return ops::add(transposed(active_jacobian, u), active_g);
-      };
+      problem.apply = [&](const Tensor& u) { return ops::add(product(u), active_g); };
       return solve(problem, g, solver, exact.stopping);
     }
   };

@@ -53,6 +53,8 @@ void check_stopping(const Stopping& o, const char* where) {
   check<OptionError>(o.look_every >= 1 && o.look_every <= o.max_iterations,
                      "fixed_point: {}: look_every is {}, wanted 1 to max_iterations, which is {}",
                      where, o.look_every, o.max_iterations);
+  check<OptionError>(o.at_a_time >= 0, "fixed_point: {}: at_a_time is {}, wanted 0 or more", where,
+                     o.at_a_time);
   check<OptionError>(o.loop == Loop::host || o.look_every == 1,
                      "fixed_point: {}: look_every is {} with Loop::graph, in which nobody looks; "
                      "wanted 1",

@@ -54,6 +54,11 @@ struct Stopping {
   // there and then whatever this is; but until the next look its rows are still evaluated. On CUDA
   // a look waits for the device.
   int look_every = 1;
+  // On the CPU, samples that go through the loop together, the next ones when they are done; 0:
+  // all. Of few the solver's history stays in cache from one step to the next, and f is called more
+  // often. Where f's rows do not depend on each other's number (a dense product's last bits may),
+  // the results are the same bits whatever this is.
+  int64_t at_a_time = 0;
   Loop loop = Loop::host;
 };
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <optional>
 #include <vector>
 
@@ -44,6 +45,13 @@ struct SolveReport {
   int evaluations = 0;         // calls of f
   int64_t rows_evaluated = 0;  // samples that f was given, summed over the calls
 
+  // The samples of `next` follow those that are here.
+  void add(SolveReport next) {
+    samples.insert(samples.end(), std::make_move_iterator(next.samples.begin()),
+                   std::make_move_iterator(next.samples.end()));
+    evaluations += next.evaluations;
+    rows_evaluated += next.rows_evaluated;
+  }
   int64_t unconverged() const {
     return std::count_if(samples.begin(), samples.end(),
                          [](const SampleReport& s) { return !s.converged(); });

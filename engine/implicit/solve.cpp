@@ -1,11 +1,13 @@
 #include "engine/implicit/solve.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <memory>
 #include <utility>
 
 #include "engine/autograd.h"
+#include "engine/ops.h"
 
 namespace stillpoint::implicit {
 namespace {
@@ -77,10 +79,11 @@ Tensor evaluate(const Problem& problem, const Tensor& z) {
   return fz;
 }
 
-Solved solve(const Problem& problem, const Tensor& z0, const Solver& solver,
-             const Stopping& stopping) {
-  const NoGrad quiet;
-  if (stopping.loop == Loop::graph) return solve_by_graph(problem, z0, solver, stopping);
+namespace {
+
+// The loop, for samples that go through it together.
+Solved solve_together(const Problem& problem, const Tensor& z0, const Solver& solver,
+                      const Stopping& stopping) {
   const int64_t batch = z0.dim(0);
   const int look_every = stopping.look_every;
   Active active = all_of(batch, z0.device());
@@ -117,6 +120,40 @@ Solved solve(const Problem& problem, const Tensor& z0, const Solver& solver,
   }
   return {progress.best(), std::move(recorder).finish(progress.best_differences(),
                                                       progress.best_scales(), z0.dtype())};
+}
+
+// Samples begin, begin + 1, ... of the problem's, numbered from 0.
+Problem part_of(const Problem& problem, int64_t begin, Device device) {
+  Problem part = problem;
+  part.select = [&problem, begin, device](const Active& active) {
+    std::vector<int32_t> samples = active.samples;
+    for (int32_t& sample : samples) sample += static_cast<int32_t>(begin);
+    problem.select(Active(std::move(samples), device));
+  };
+  return part;
+}
+
+}  // namespace
+
+Solved solve(const Problem& problem, const Tensor& z0, const Solver& solver,
+             const Stopping& stopping) {
+  const NoGrad quiet;
+  if (stopping.loop == Loop::graph) return solve_by_graph(problem, z0, solver, stopping);
+  const int64_t batch = z0.dim(0), at_a_time = stopping.at_a_time;
+  if (z0.device() != Device::cpu || at_a_time == 0 || batch <= at_a_time)
+    return solve_together(problem, z0, solver, stopping);
+  Solved all{.z = Tensor::empty(z0.shape(), z0.options()), .report = {}};
+  for (int64_t begin = 0; begin < batch; begin += at_a_time) {
+    const int64_t size = std::min(at_a_time, batch - begin);
+    const Problem part = part_of(problem, begin, z0.device());
+    const Active group = all_of(size, z0.device());
+    part.select(group);
+    Solved solved = solve_together(part, ops::rows(z0, begin, size), solver, stopping);
+    Tensor place = ops::rows(all.z, begin, size);
+    put_rows(solved.z, group.index, place);
+    all.report.add(std::move(solved.report));
+  }
+  return all;
 }
 
 }  // namespace stillpoint::implicit

@@ -9,6 +9,7 @@
 #include "engine/implicit/spectrum.h"
 #include "engine/implicit/stability.h"
 #include "engine/ops.h"
+#include "kernels/common/parallel.h"
 
 namespace stillpoint::sudoku {
 namespace {
@@ -44,13 +45,21 @@ implicit::AdjointSolver adjoint_solver_of(const EquilibriumOptions& o) {
   return {};
 }
 
-implicit::Adjoint adjoint_of(const EquilibriumOptions& o) {
+// Boards whose histories (of Anderson: 1.3 MB each of SymbolNet, 0.4 of RefineNet) nearly stay in a
+// second-level cache; fewer take longer, since an application has costs of its own
+// (docs/equilibrium.md). Boards do not see each other.
+int64_t boards_at_a_time(Model model) {
+  return (model == Model::symbol ? 2 : 4) * kernels::num_threads();
+}
+
+implicit::Adjoint adjoint_of(const EquilibriumOptions& o, Model model) {
   switch (o.adjoint) {
     case AdjointKind::exact:
       return implicit::Exact{
           .solver = adjoint_solver_of(o),
           .stopping = {.tolerance = o.adjoint_tolerance != 0 ? o.adjoint_tolerance : o.tolerance,
-                       .max_iterations = o.adjoint_iterations}};
+                       .max_iterations = o.adjoint_iterations,
+                       .at_a_time = boards_at_a_time(model)}};
     case AdjointKind::phantom:
       return implicit::PhantomGradient{.steps = o.adjoint_iterations};
     case AdjointKind::one_step:
@@ -141,7 +150,7 @@ int noisy_iterations(const EquilibriumOptions& o) {
 }
 
 void check_options(const EquilibriumOptions& o) {
-  implicit::check_options(fixed_point_options(o));
+  implicit::check_options(fixed_point_options(o, Model::symbol));
   check<OptionError>(std::isfinite(o.jacobian_penalty),
                      "equilibrium: a Jacobian penalty of {}; wanted a finite number",
                      o.jacobian_penalty);
@@ -166,10 +175,12 @@ void check_options(const EquilibriumOptions& o) {
                      o.jacobian_penalty);
 }
 
-implicit::FixedPointOptions fixed_point_options(const EquilibriumOptions& options) {
+implicit::FixedPointOptions fixed_point_options(const EquilibriumOptions& options, Model model) {
   return {.solver = solver_of<implicit::Solver>(options.solver),
-          .forward = {.tolerance = options.tolerance, .max_iterations = options.iterations},
-          .adjoint = adjoint_of(options)};
+          .forward = {.tolerance = options.tolerance,
+                      .max_iterations = options.iterations,
+                      .at_a_time = boards_at_a_time(model)},
+          .adjoint = adjoint_of(options, model)};
 }
 
 implicit::Map refinement(const Network& net) {
@@ -183,7 +194,7 @@ FixedPointLesson learn_fixed_points(const Network& net, const Lesson& lesson,
   const Tensor targets =
       Tensor::from(digits, {lesson.h.dim(0), std::ssize(digits) / lesson.h.dim(0)})
           .to(net.device());
-  implicit::FixedPointOptions solve = fixed_point_options(options);
+  implicit::FixedPointOptions solve = fixed_point_options(options, net.options.model);
   const int under_noise = noisy_iterations(options);
   solve.forward.max_iterations -= under_noise;
   const int stretch = solve.forward.max_iterations / (options.corrections + 1);
@@ -239,7 +250,8 @@ std::vector<Stability> stability(const Network& net, std::span<const Board> give
   const implicit::Map f = refinement(net);
   const Tensor x = net.encode(givens);
   const Tensor start = net.start(static_cast<int64_t>(givens.size()));
-  const auto [z, report] = implicit::fixed_point(f, start, {x}, fixed_point_options(options));
+  const auto [z, report] =
+      implicit::fixed_point(f, start, {x}, fixed_point_options(options, net.options.model));
   const std::vector<implicit::SampleSpectrum> spectra = implicit::leading_spectrum(f, z, {x});
   std::vector<Stability> all;
   for (size_t b = 0; b < spectra.size(); ++b)

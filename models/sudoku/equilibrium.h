@@ -41,7 +41,7 @@ struct EquilibriumOptions {
 int noisy_iterations(const EquilibriumOptions& options);
 // Throws OptionError.
 void check_options(const EquilibriumOptions& options);
-implicit::FixedPointOptions fixed_point_options(const EquilibriumOptions& options);
+implicit::FixedPointOptions fixed_point_options(const EquilibriumOptions& options, Model model);
 
 // f: one refinement of states, given what encode() made of their puzzles.
 implicit::Map refinement(const Network& net);

@@ -185,7 +185,7 @@ void solve_once(const Network& net, std::span<const Puzzle> puzzles, const Evalu
     solve.iterations = options.iterations[k];
     const auto [z, report] =
         implicit::fixed_point(refinement(net), start_try(net, numbers, attempt, options.restarts),
-                              {net.encode(givens)}, fixed_point_options(solve));
+                              {net.encode(givens)}, fixed_point_options(solve, net.options.model));
     const std::vector<Answer> answers = read_answers(net.logits(z), givens);
     std::vector<Trial*> left;
     for (size_t b = 0; b < open.size(); ++b) {

@@ -168,6 +168,7 @@ TEST(FixedPoint, RefusesContradictoryOptions) {
   refuses({.forward = {.tolerance = 1}}, "a relative tolerance of 1 is met by anything");
   refuses({.forward = {.max_iterations = 0}}, "max_iterations is 0");
   refuses({.forward = {.max_iterations = 4, .look_every = 5}}, "look_every is 5");
+  refuses({.forward = {.at_a_time = -1}}, "at_a_time is -1");
   refuses({.adjoint = implicit::Exact{.solver = implicit::Gmres{.restart = 0}}}, "restart is 0");
   refuses({.adjoint = implicit::Exact{.stopping = {.max_iterations = 0}}},
           "adjoint: max_iterations is 0");

@@ -135,6 +135,51 @@ TEST(FixedPoint, LookingSeldomGivesTheSameBits) {
   }
 }
 
+// A few at a time, samples are what they are together: iterates, traces, order, and the gradients
+// of an exact adjoint.
+TEST(FixedPoint, AFewAtATimeGiveTheSameBits) {
+  const Tensor rate = random_tensor({7, 12}, 4).to(DType::f32);
+  const Tensor x = random_tensor({7, 12}, 3).to(DType::f32);
+  for (const auto& [name, solver] : kEverySolver) {
+    Calls calls;
+    std::vector<Tensor> gradients;
+    const auto run = [&, s = solver](int64_t at_a_time) {
+      const std::vector<Tensor> inputs = {rate.clone().set_requires_grad(),
+                                          x.clone().set_requires_grad()};
+      const implicit::Stopping stopping{
+          .tolerance = 1e-4, .max_iterations = 50, .at_a_time = at_a_time};
+      calls = {};
+      auto found = fixed_point(
+          [&](const Tensor& v, std::span<const Tensor> in) {
+            calls.rows.push_back(v.dim(0));
+            return ops::tanh(ops::add(ops::mul(v, in[0]), in[1]));
+          },
+          Tensor::zeros({7, 12}), inputs,
+          {.solver = s, .forward = stopping, .adjoint = implicit::Exact{.stopping = stopping}});
+      gradients = vjp({&found.z, 1}, inputs, {&x, 1});
+      return found;
+    };
+    const auto together = run(0);
+    const std::vector<Tensor> wanted = gradients;
+    for (const int64_t at_a_time : {1, 2, 3}) {
+      const auto few = run(at_a_time);
+      expect_same_bits(few.z, together.z, name);
+      for (size_t k = 0; k < 2; ++k) expect_same_bits(gradients[k], wanted[k], name);
+      EXPECT_EQ(few.report->forward.rows_evaluated, together.report->forward.rows_evaluated);
+      for (size_t k = 0; k < 7; ++k) {
+        EXPECT_EQ(few.report->forward.samples[k].trace, together.report->forward.samples[k].trace);
+        EXPECT_EQ(few.report->adjoint->samples[k].trace,
+                  together.report->adjoint->samples[k].trace);
+      }
+      // But for the one application at all fixed points that gradients come from.
+      EXPECT_EQ(std::count_if(calls.rows.begin(), calls.rows.end(),
+                              [&](int64_t rows) { return rows > at_a_time; }),
+                1)
+          << name;
+    }
+  }
+}
+
 TEST(FixedPoint, WarmStartEndsAtOnce) {
   const ReluEquilibrium net(8);
   const Tensor x = random_tensor({3, 8}, 3);

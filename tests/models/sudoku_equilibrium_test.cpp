@@ -140,8 +140,9 @@ TEST(Equilibrium, TheRadiusIsTheRateOfPlainIteration) {
   const NoGrad no_grad;
   const Tensor x = net.encode(givens);
   EquilibriumOptions plain{.solver = SolverKind::damped, .tolerance = 1e-5, .iterations = 200};
-  const auto report =
-      implicit::fixed_point(refinement(net), net.start(3), {x}, fixed_point_options(plain)).report;
+  const auto report = implicit::fixed_point(refinement(net), net.start(3), {x},
+                                            fixed_point_options(plain, net.options.model))
+                          .report;
   for (size_t b = 0; b < 3; ++b) {
     const std::vector<double>& trace = report->forward.samples[b].trace;
     ASSERT_GE(trace.size(), 12u);

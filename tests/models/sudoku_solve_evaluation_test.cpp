@@ -65,7 +65,7 @@ TEST(SolveEvaluation, OfSeveralTriesTheLeastResidualCounts) {
   for (int attempt = 0; attempt < 4; ++attempt) {
     const auto [z, report] =
         implicit::fixed_point(refinement(net), start_try(net, numbers, attempt, restarts),
-                              {net.encode(givens)}, fixed_point_options(solve));
+                              {net.encode(givens)}, fixed_point_options(solve, net.options.model));
     const std::vector<Answer> answers = read_answers(net.logits(z), givens);
     for (size_t b = 0; b < 12; ++b) {
       if (report->forward.samples[b].residual >= least[b]) continue;
