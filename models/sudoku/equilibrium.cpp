@@ -45,8 +45,8 @@ implicit::AdjointSolver adjoint_solver_of(const EquilibriumOptions& o) {
   return {};
 }
 
-// Boards whose histories (of Anderson: 1.3 MB each of SymbolNet, 0.4 of RefineNet) nearly stay in a
-// second-level cache; fewer take longer, since an application has costs of its own
+// A board's step with Anderson touches 1.3 MB of SymbolNet, 0.4 of RefineNet: few boards keep them
+// near; fewer take longer, since an application has costs of its own
 // (docs/equilibrium.md). Boards do not see each other.
 int64_t boards_at_a_time(Model model) {
   return (model == Model::symbol ? 2 : 4) * kernels::num_threads();
