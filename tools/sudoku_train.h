@@ -37,7 +37,6 @@ class EquilibriumArguments {
   std::vector<const CLI::Option*> given() const;
   // Sets what is given. Throws OptionError on what contradicts itself.
   void apply(sudoku::EquilibriumOptions& options) const;
-  sudoku::EquilibriumOptions made() const;  // with the others' defaults
 
  private:
   template <class T>

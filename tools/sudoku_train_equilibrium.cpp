@@ -1,4 +1,7 @@
 // sudoku train: the options of --regime equilibrium.
+#include <set>
+#include <string>
+
 #include "engine/error.h"
 #include "tools/sudoku_train.h"
 #include "tools/support/options.h"
@@ -8,6 +11,8 @@ namespace stillpoint::tools {
 using sudoku::AdjointKind;
 using sudoku::AdjointSolverKind;
 using sudoku::EquilibriumOptions;
+using sudoku::Output;
+using sudoku::usual_adjoint_iterations;
 
 template <class T>
 void EquilibriumArguments::add(CLI::Option* option, T EquilibriumOptions::*member) {
@@ -22,13 +27,15 @@ void EquilibriumArguments::add_to(CLI::App& app) {
                  "broyden or damped (plain iteration). This option and those up to\n"
                  "--radius-limit also with --resume, from there on [anderson]"),
       &EquilibriumOptions::solver);
-  add(add_choice<AdjointKind>(app, "--adjoint", o.adjoint,
-                              {{"exact", AdjointKind::exact},
-                               {"phantom", AdjointKind::phantom},
-                               {"one-step", AdjointKind::one_step},
-                               {"neumann", AdjointKind::neumann}},
-                              "equilibrium: gradient, exact or approximated: phantom, one-step or "
-                              "neumann\n[exact]"),
+  add(add_choice<AdjointKind>(
+          app, "--adjoint", o.adjoint,
+          {{"exact", AdjointKind::exact},
+           {"phantom", AdjointKind::phantom},
+           {"one-step", AdjointKind::one_step},
+           {"neumann", AdjointKind::neumann},
+           {"unrolled-phantom", AdjointKind::unrolled_phantom}},
+          "equilibrium: gradient: exact, approximated (phantom, one-step or neumann), or\n"
+          "that of refinements behind the solve (unrolled-phantom) [unrolled-phantom]"),
       &EquilibriumOptions::adjoint);
   add(add_choice<AdjointSolverKind>(
           app, "--adjoint-solver", o.adjoint_solver,
@@ -40,6 +47,12 @@ void EquilibriumArguments::add_to(CLI::App& app) {
           "equilibrium: solver of the exact adjoint: as --solver (same), anderson, broyden,\n"
           "damped or gmres [same]"),
       &EquilibriumOptions::adjoint_solver);
+  add(add_choice<Output>(
+          app, "--loss-at", o.loss_at, {{"image", Output::image}, {"iterate", Output::iterate}},
+          "equilibrium: where the loss is read: image, one refinement behind what the solve\n"
+          "found, or iterate, at that itself, which brings collapse on (docs/collapse.md)\n"
+          "[image]"),
+      &EquilibriumOptions::loss_at);
   add(app.add_option("--tolerance", o.tolerance,
                      "equilibrium: relative residual at which solves stop")
           ->capture_default_str(),
@@ -50,10 +63,11 @@ void EquilibriumArguments::add_to(CLI::App& app) {
       &EquilibriumOptions::adjoint_tolerance);
   add(add_number(app, "--iterations", o.iterations, "equilibrium: refinements of a board, at most"),
       &EquilibriumOptions::iterations);
-  add(add_number(app, "--adjoint-iterations", o.adjoint_iterations,
-                 "equilibrium: products with the Jacobian, at most; terms of phantom and\n"
-                 "neumann; --resume with another --adjoint keeps a number other than its default\n"
-                 "[exact: 30, phantom, neumann: 5]")
+  add(add_number(
+          app, "--adjoint-iterations", o.adjoint_iterations,
+          "equilibrium: products with the Jacobian, at most; terms of phantom and\n"
+          "neumann; refinements of unrolled-phantom; --resume with another --adjoint keeps a\n"
+          "number other than its default [exact: 30, others: 5]")
           ->default_str(""),
       &EquilibriumOptions::adjoint_iterations);
   add(app.add_option(
@@ -63,7 +77,10 @@ void EquilibriumArguments::add_to(CLI::App& app) {
           ->capture_default_str(),
       &EquilibriumOptions::jacobian_penalty);
   add(add_number(app, "--corrections", o.corrections,
-                 "equilibrium: losses on the way to the fixed point besides", 0),
+                 "equilibrium: losses on the way to the fixed point besides; --resume as with\n"
+                 "--adjoint-iterations [unrolled-phantom: 1, others: 0]",
+                 0)
+          ->default_str(""),
       &EquilibriumOptions::corrections);
   add(app.add_option("--start-deviation", o.start_deviation,
                      "equilibrium: of noise on the starts of every other board")
@@ -99,23 +116,24 @@ std::vector<const CLI::Option*> EquilibriumArguments::given() const {
 
 void EquilibriumArguments::apply(EquilibriumOptions& o) const {
   // What serves a solve is too much for a sum of terms, and the other way round.
-  const auto usual = [&o] { return o.adjoint == AdjointKind::exact ? 30 : 5; };
-  const bool usual_before = o.adjoint_iterations == usual();
-  bool iterations_given = false;
+  const bool usual_iterations = o.adjoint_iterations == usual_adjoint_iterations(o.adjoint);
+  const bool usual_corrections = o.corrections == sudoku::usual_corrections(o.adjoint);
+  std::set<std::string> given;
   for (const auto& [option, set] : options_) {
     if (option->count() == 0) continue;
     set(o);
-    iterations_given |= option->get_name() == "--adjoint-iterations";
+    given.insert(option->get_name());
   }
-  check<OptionError>(o.adjoint != AdjointKind::one_step || !iterations_given,
+  check<OptionError>(o.adjoint != AdjointKind::one_step || !given.contains("--adjoint-iterations"),
                      "--adjoint-iterations {}: one-step takes none", o.adjoint_iterations);
-  if (!iterations_given && usual_before) o.adjoint_iterations = usual();
-}
-
-EquilibriumOptions EquilibriumArguments::made() const {
-  EquilibriumOptions o;
-  apply(o);
-  return o;
+  check<OptionError>(o.adjoint != AdjointKind::unrolled_phantom || o.loss_at == Output::image,
+                     "--loss-at iterate: wanted with another --adjoint than unrolled-phantom, "
+                     "whose refinements the "
+                     "loss is read behind");
+  if (!given.contains("--adjoint-iterations") && usual_iterations)
+    o.adjoint_iterations = usual_adjoint_iterations(o.adjoint);
+  if (!given.contains("--corrections") && usual_corrections)
+    o.corrections = sudoku::usual_corrections(o.adjoint);
 }
 
 }  // namespace stillpoint::tools

@@ -119,12 +119,12 @@ int run(Given& given, const CLI::App& app) {
   carry.window = given.window > 0 ? given.window : defaults.window;
   carry.segments = given.segments > 0 ? given.segments : defaults.segments;
   carry.slice = sudoku::default_slice(c.train.net.model, c.common.device);
-  if (defaults.equilibrium) carry.equilibrium = given.equilibrium.made();
+  carry.equilibrium = defaults.equilibrium;
+  if (carry.equilibrium) given.equilibrium.apply(*carry.equilibrium);
   if (learned) check_baseline(c.train);
   const bool symbol = c.train.net.model == sudoku::Model::symbol;
   c.train.net.channels = given.channels > 0 ? given.channels : symbol ? 32 : 96;
-  if (app.count("--optimiser") == 0 && symbol && !defaults.equilibrium)
-    c.train.optimiser = sudoku::Optimiser::muon;
+  if (app.count("--optimiser") == 0 && symbol) c.train.optimiser = sudoku::Optimiser::muon;
   const bool muon = c.train.optimiser == sudoku::Optimiser::muon;
   c.train.learning_rate = given.learning_rate != 0 ? given.learning_rate
                           : muon                   ? 3e-3
@@ -264,7 +264,7 @@ std::function<int()> add_train(CLI::App& app) {
           app, "--optimiser", o.train.optimiser,
           {{"muon", sudoku::Optimiser::muon}, {"adamw", sudoku::Optimiser::adamw}},
           "Of the matrices between hidden layers: muon (orthogonal steps) or adamw, which all\n"
-          "other parameters take [symbol: muon, but equilibrium and others: adamw]"),
+          "other parameters take [symbol: muon, others: adamw]"),
   };
   // These can change when a run is taken up again.
   app.add_option(

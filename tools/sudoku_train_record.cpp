@@ -41,9 +41,10 @@ std::string equilibrium_arguments(const sudoku::EquilibriumOptions& e) {
   add("--adjoint-iterations", e.adjoint_iterations, e.adjoint != sudoku::AdjointKind::one_step);
   add("--adjoint-solver", sudoku::name(e.adjoint_solver),
       e.adjoint_solver != sudoku::AdjointSolverKind::same);
+  add("--loss-at", sudoku::name(e.loss_at), e.loss_at != sudoku::Output::image);
   add("--adjoint-tolerance", e.adjoint_tolerance, e.adjoint_tolerance != 0);
   add("--jacobian-penalty", e.jacobian_penalty, e.jacobian_penalty != 0);
-  add("--corrections", e.corrections, e.corrections != 0);
+  add("--corrections", e.corrections, e.corrections != sudoku::usual_corrections(e.adjoint));
   add("--start-deviation", e.start_deviation, e.start_deviation != 0);
   add("--path-deviation", e.path_deviation, e.path_deviation != 0);
   add("--spectral-clip", e.spectral_clip, e.spectral_clip != 0);

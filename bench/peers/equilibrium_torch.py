@@ -123,10 +123,11 @@ class Problem(models_torch.Problem):
         start = h0.reshape(boards, -1)
         z, forward, unconverged = solve(f, start, self.stepper(start, FORWARD_BEGIN), self.tolerance, share)
         z = z.requires_grad_()
-        loss = F.cross_entropy(net.readout(w, z.view(-1, *shape)).flatten(0, 1), digits.flatten()) * weight
-        loss.backward()  # the readout's gradients, and that of z
-        g = z.grad
         tape = form.step(net.prepare(w, givens)[0], z.view(-1, *shape)).view(boards, -1)
+        image = tape.detach().requires_grad_()
+        loss = F.cross_entropy(net.readout(w, image.view(-1, *shape)).flatten(0, 1), digits.flatten()) * weight
+        loss.backward()  # the readout's gradients, and that of f(z)
+        g = image.grad
         # Compiled code forms all gradients or none: there a second tape has z alone.
         tapes = {} if form.compiled else {boards: (z, tape)}
 

@@ -124,6 +124,7 @@ Tensor Backward::solve_for(const Tensor& g) const {
       return damped_sum(b.jacobian(), g, o.steps, o.damping);
     }
     Tensor operator()(const OneStep&) const { return g; }
+    Tensor operator()(const UnrolledPhantom&) const { return g; }  // its steps are all on the tape
     Tensor operator()(const Neumann& o) const { return damped_sum(b.jacobian(), g, o.terms, 1.0); }
   };
   return std::visit(Visitor{*this, g}, adjoint);
@@ -154,20 +155,43 @@ Gradients Backward::operator()(std::span<const Tensor> g) const {
   return gradients;
 }
 
+Map repeated(const Map& f, const UnrolledPhantom& unrolled) {
+  return [&f, unrolled](const Tensor& z, std::span<const Tensor> inputs) {
+    Tensor at = z;
+    for (int k = 0; k < unrolled.steps; ++k) {
+      const Tensor next = f(at, inputs);
+      check_shape(next, z.shape(), "fixed_point", "f(z)");
+      at = unrolled.damping == 1 ? next
+                                 : ops::add(ops::affine(next, unrolled.damping),
+                                            ops::affine(at, 1 - unrolled.damping));
+    }
+    return at;
+  };
+}
+
 }  // namespace
 
 Tensor record_adjoint(const Map& f, const Tensor& z, std::vector<Tensor> inputs,
-                      const Adjoint& adjoint, const std::shared_ptr<Report>& report) {
+                      const FixedPointOptions& options, const std::shared_ptr<Report>& report) {
+  const auto* unrolled = std::get_if<UnrolledPhantom>(&options.adjoint);
+  const Map on_tape = unrolled ? repeated(f, *unrolled) : f;
   std::vector<int32_t> finite;
   for (size_t k = 0; k < report->forward.samples.size(); ++k)
     if (report->forward.samples[k].reason != Reason::non_finite)
       finite.push_back(static_cast<int32_t>(k));
   report->left_out = z.dim(0) - static_cast<int64_t>(finite.size());
 
-  Backward backward{
-      .f = f, .tape = {}, .kept = {}, .batch = z.dim(0), .adjoint = adjoint, .report = report};
+  Backward backward{.f = f,
+                    .tape = {},
+                    .kept = {},
+                    .batch = z.dim(0),
+                    .adjoint = options.adjoint,
+                    .report = report};
+  const bool image = options.output == Output::image;
+  Tensor result = z;
   if (report->left_out == 0) {
-    backward.tape = application_at(f, z, inputs);
+    backward.tape = application_at(on_tape, z, inputs);
+    if (image) result = backward.tape.output.detach();
   } else {
     const Active rows(std::move(finite), z.device());
     backward.kept = rows.index;
@@ -176,11 +200,12 @@ Tensor record_adjoint(const Map& f, const Tensor& z, std::vector<Tensor> inputs,
       taken.push_back(take_rows(t, rows.index));
       if (t.requires_grad()) taken.back().set_requires_grad();
     }
-    backward.tape = application_at(f, take_rows(z, rows.index), taken);
+    backward.tape = application_at(on_tape, take_rows(z, rows.index), taken);
+    if (image) put_rows(backward.tape.output, rows.index, result);
   }
   const std::vector<Tensor>& captured = backward.tape.captured;
   inputs.insert(inputs.end(), captured.begin(), captured.end());
-  return record_many("fixed_point", std::move(inputs), {z}, std::move(backward))[0];
+  return record_many("fixed_point", std::move(inputs), {result}, std::move(backward))[0];
 }
 
 }  // namespace stillpoint::implicit

@@ -8,9 +8,10 @@
 
 namespace stillpoint::implicit {
 
-// z, recorded so that its gradient g becomes u^T df/d(inputs, captured), where u is what `adjoint`
-// makes of g. Applies f once to z, on a tape that lives until the backward.
+// options.output of z, recorded so that its gradient g becomes u^T df/d(inputs, captured), where u
+// is what options.adjoint makes of g. Applies f once to z, on a tape that lives until the backward;
+// with UnrolledPhantom its steps are on the tape.
 Tensor record_adjoint(const Map& f, const Tensor& z, std::vector<Tensor> inputs,
-                      const Adjoint& adjoint, const std::shared_ptr<Report>& report);
+                      const FixedPointOptions& options, const std::shared_ptr<Report>& report);
 
 }  // namespace stillpoint::implicit

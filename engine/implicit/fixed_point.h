@@ -34,6 +34,7 @@ using Map = std::function<Tensor(const Tensor& z, std::span<const Tensor> inputs
 
 struct FixedPoint {
   // Like z0: of every sample the iterate that converged, or else the one with the least |f(z) - z|.
+  // Where gradients are recorded, f of that (Output::image), or what UnrolledPhantom makes of it.
   Tensor z;
   // Shared, because the backward adds what its solve did.
   std::shared_ptr<const Report> report;

@@ -98,12 +98,29 @@ struct Neumann {
   int terms = 5;
 };
 
-using Adjoint = std::variant<Exact, PhantomGradient, OneStep, Neumann>;
+// The solve's result is refined further, z <- damping f(z) + (1 - damping) z for `steps` times, and
+// these steps alone are differentiated, one after the other: the exact gradient of what they
+// compute, be the point that they begin from fixed or not, at the memory of `steps` applications.
+// Geng et al. 2021, there the unrolled form of the phantom gradient.
+struct UnrolledPhantom {
+  int steps = 5;
+  double damping = 1.0;
+};
+
+using Adjoint = std::variant<Exact, PhantomGradient, OneStep, Neumann, UnrolledPhantom>;
+
+// What a solve returns where gradients are recorded. At a fixed point it is the same; short of one
+// it decides whether a network learns or collapses (docs/collapse.md).
+enum class Output : uint8_t {
+  image,   // f(z*): the gradient is that of the number that the loss has read, J aside
+  iterate  // z* itself, which no parameter can move: what f makes of it goes on being pushed
+};
 
 struct FixedPointOptions {
   Solver solver = Anderson{};
   Stopping forward = {};
   Adjoint adjoint = Exact{};
+  Output output = Output::image;
 };
 
 // Throws OptionError, naming the option, its value and what was wanted.

@@ -60,7 +60,11 @@ const char* name(Regime regime) {
 CarryOptions carry_options(Regime regime) {
   CarryOptions options;
   if (regime != Regime::carry) options.segments = 1;
-  if (regime == Regime::equilibrium) options.equilibrium.emplace();
+  if (regime == Regime::equilibrium)  // what does not collapse: docs/collapse.md
+    options.equilibrium = {
+        .adjoint = AdjointKind::unrolled_phantom,
+        .adjoint_iterations = usual_adjoint_iterations(AdjointKind::unrolled_phantom),
+        .corrections = usual_corrections(AdjointKind::unrolled_phantom)};
   return options;
 }
 

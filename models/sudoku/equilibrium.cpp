@@ -66,6 +66,8 @@ implicit::Adjoint adjoint_of(const EquilibriumOptions& o, Model model) {
       return implicit::OneStep{};
     case AdjointKind::neumann:
       return implicit::Neumann{.terms = o.adjoint_iterations};
+    case AdjointKind::unrolled_phantom:
+      return implicit::UnrolledPhantom{.steps = o.adjoint_iterations};
   }
   return {};
 }
@@ -125,6 +127,8 @@ const char* name(AdjointKind adjoint) {
       return "one-step";
     case AdjointKind::neumann:
       return "neumann";
+    case AdjointKind::unrolled_phantom:
+      return "unrolled-phantom";
   }
   return "";
 }
@@ -143,6 +147,13 @@ const char* name(AdjointSolverKind solver) {
       return "gmres";
   }
   return "";
+}
+
+const char* name(Output output) { return output == Output::image ? "image" : "iterate"; }
+
+int usual_adjoint_iterations(AdjointKind adjoint) { return adjoint == AdjointKind::exact ? 30 : 5; }
+int usual_corrections(AdjointKind adjoint) {
+  return adjoint == AdjointKind::unrolled_phantom ? 1 : 0;
 }
 
 int noisy_iterations(const EquilibriumOptions& o) {
@@ -180,7 +191,8 @@ implicit::FixedPointOptions fixed_point_options(const EquilibriumOptions& option
           .forward = {.tolerance = options.tolerance,
                       .max_iterations = options.iterations,
                       .at_a_time = boards_at_a_time(model)},
-          .adjoint = adjoint_of(options, model)};
+          .adjoint = adjoint_of(options, model),
+          .output = options.loss_at};
 }
 
 implicit::Map refinement(const Network& net) {
@@ -205,7 +217,8 @@ FixedPointLesson learn_fixed_points(const Network& net, const Lesson& lesson,
   for (int k = 0; k < options.corrections; ++k) {
     implicit::FixedPointOptions part = solve;
     part.forward.max_iterations = stretch;
-    part.adjoint = implicit::PhantomGradient{};
+    if (options.adjoint != AdjointKind::unrolled_phantom)
+      part.adjoint = implicit::PhantomGradient{};
     const auto solved = implicit::fixed_point(refinement(net), start, {x}, part);
     start = solved.z;
     for (size_t b = 0; b < fixed.evaluations_before.size(); ++b)

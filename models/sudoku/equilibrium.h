@@ -14,11 +14,13 @@
 namespace stillpoint::sudoku {
 
 enum class SolverKind : uint8_t { anderson, broyden, damped };
-enum class AdjointKind : uint8_t { exact, phantom, one_step, neumann };
+enum class AdjointKind : uint8_t { exact, phantom, one_step, neumann, unrolled_phantom };
 enum class AdjointSolverKind : uint8_t { same, anderson, broyden, damped, gmres };
 const char* name(SolverKind solver);
 const char* name(AdjointKind adjoint);
 const char* name(AdjointSolverKind solver);
+using implicit::Output;
+const char* name(Output output);
 
 struct EquilibriumOptions {
   SolverKind solver = SolverKind::anderson;
@@ -27,8 +29,10 @@ struct EquilibriumOptions {
   double tolerance = 1e-3;                                     // of the relative residual
   double adjoint_tolerance = 0;  // of the exact adjoint's; 0: as `tolerance`
   int iterations = 30;           // evaluations of f for a board, at most
-  int adjoint_iterations = 30;  // of J^T, at most; terms of phantom and neumann; unused by one_step
+  // Of J^T, at most; terms of phantom and neumann; refinements unrolled; unused by one_step.
+  int adjoint_iterations = 30;
   // Against collapse (docs/collapse.md).
+  Output loss_at = Output::image;
   double jacobian_penalty = 0;  // weight of |J|_F^2 / n in the loss; less than 0 rewards it
   int corrections = 0;          // losses on the way to the fixed point, as far apart as can be
   double start_deviation = 0;   // of normal noise on the starts of every other board
@@ -37,6 +41,9 @@ struct EquilibriumOptions {
   double radius_limit = 0;      // the guard holds the radius of J below it; 0: no guard (guard.h)
 };
 
+// What goes with a gradient if nothing else is asked for.
+int usual_adjoint_iterations(AdjointKind adjoint);
+int usual_corrections(AdjointKind adjoint);
 // Refinements under noise: a quarter of `iterations`, or none.
 int noisy_iterations(const EquilibriumOptions& options);
 // Throws OptionError.
@@ -65,9 +72,10 @@ struct FixedPointLesson {
 // its residuals are of f alone, and what it finds is a fixed point in spite of the noise.
 //
 // A correction is a loss at an iterate on the way ("fixed point correction", Bai and others: "Deep
-// equilibrium optical flow estimation", CVPR 2022), with a phantom gradient, whatever the adjoint:
-// no fixed point is there to be differentiated. With n corrections the solver begins anew after
-// each (n + 1)-th of the iterations, and the loss is the mean of n + 1.
+// equilibrium optical flow estimation", CVPR 2022), with a phantom gradient, or with unrolled
+// refinements if the adjoint is that: no fixed point is there to be differentiated. With n
+// corrections the solver begins anew after each (n + 1)-th of the iterations, and the loss is the
+// mean of n + 1.
 FixedPointLesson learn_fixed_points(const Network& net, const Lesson& lesson,
                                     const EquilibriumOptions& options, Philox& random);
 

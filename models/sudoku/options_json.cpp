@@ -66,9 +66,9 @@ EquilibriumOptions equilibrium_options(const Json& json) {
   EquilibriumOptions o{
       .solver = named(json.at("solver"), "solver",
                       {SolverKind::anderson, SolverKind::broyden, SolverKind::damped}),
-      .adjoint = named(
-          json.at("adjoint"), "adjoint",
-          {AdjointKind::exact, AdjointKind::phantom, AdjointKind::one_step, AdjointKind::neumann})};
+      .adjoint = named(json.at("adjoint"), "adjoint",
+                       {AdjointKind::exact, AdjointKind::phantom, AdjointKind::one_step,
+                        AdjointKind::neumann, AdjointKind::unrolled_phantom})};
   json.at("tolerance").get_to(o.tolerance);
   json.at("iterations").get_to(o.iterations);
   json.at("adjoint_iterations").get_to(o.adjoint_iterations);
@@ -76,6 +76,9 @@ EquilibriumOptions equilibrium_options(const Json& json) {
   using enum AdjointSolverKind;
   o.adjoint_solver = named(json.value("adjoint_solver", Json("same")), "adjoint solver",
                            {same, anderson, broyden, damped, gmres});
+  // Runs that do not say were made when there was no choice.
+  o.loss_at = named(json.value("loss_at", Json("iterate")), "place of the loss",
+                    {Output::image, Output::iterate});
   o.adjoint_tolerance = json.value("adjoint_tolerance", o.adjoint_tolerance);
   o.corrections = json.value("corrections", o.corrections);
   o.start_deviation = json.value("start_deviation", o.start_deviation);
@@ -113,6 +116,7 @@ Json to_json(const EquilibriumOptions& o) {
   return {{"solver", name(o.solver)},
           {"adjoint", name(o.adjoint)},
           {"adjoint_solver", name(o.adjoint_solver)},
+          {"loss_at", name(o.loss_at)},
           {"tolerance", o.tolerance},
           {"adjoint_tolerance", o.adjoint_tolerance},
           {"iterations", o.iterations},

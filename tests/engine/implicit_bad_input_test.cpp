@@ -175,6 +175,10 @@ TEST(FixedPoint, RefusesContradictoryOptions) {
   refuses({.adjoint = implicit::PhantomGradient{.steps = 0}}, "phantom gradient of 0 steps");
   refuses({.adjoint = implicit::PhantomGradient{.damping = 1.5}}, "phantom damping is 1.5");
   refuses({.adjoint = implicit::Neumann{.terms = 0}}, "Neumann series of 0 terms");
+  refuses({.adjoint = implicit::UnrolledPhantom{.steps = 0}}, "0 steps unrolled");
+  refuses({.adjoint = implicit::UnrolledPhantom{.damping = 0}}, "damping of unrolled steps is 0");
+  refuses({.adjoint = implicit::UnrolledPhantom{}, .output = implicit::Output::iterate},
+          "Output::iterate with unrolled steps");
 }
 
 TEST(FixedPoint, RefusesInputsThatDoNotFit) {

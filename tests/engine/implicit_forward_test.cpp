@@ -181,6 +181,7 @@ TEST(FixedPoint, AFewAtATimeGiveTheSameBits) {
 }
 
 TEST(FixedPoint, WarmStartEndsAtOnce) {
+  const NoGrad no_grad;
   const ReluEquilibrium net(8);
   const Tensor x = random_tensor({3, 8}, 3);
   const Tensor z = fixed_point(net, Tensor::zeros({3, 8}, {DType::f64}), x, tight()).z;

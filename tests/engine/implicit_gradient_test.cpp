@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "engine/dispatch.h"
 #include "engine/gradcheck.h"
@@ -200,6 +201,92 @@ TEST(ImplicitGradient, ApproximationsAreWhatTheyAreCalled) {
             1e-14);
   EXPECT_LT(relative_error(gradient(implicit::Neumann{.terms = 200}), gradient(tight().adjoint)),
             1e-8);
+  // J is the same everywhere: unrolled steps are a phantom gradient's.
+  EXPECT_LT(relative_error(gradient(implicit::UnrolledPhantom{.steps = 3, .damping = 0.25}),
+                           gradient(implicit::PhantomGradient{.steps = 3, .damping = 0.25})),
+            1e-14);
+}
+
+// Far from any fixed point: what is differentiated has to be what the loss has read.
+TEST(ImplicitGradient, OneStepIsTheGradientOfTheImage) {
+  Instance at;
+  at.x.set_requires_grad();
+  implicit::FixedPointOptions options = {.solver = Damped{}, .forward = {.max_iterations = 2}};
+  const Tensor iterate = [&] {
+    const NoGrad no_grad;
+    return fixed_point(at.net, at.z0, at.x, options).z;
+  }();
+  const Tensor image = at.net(iterate, at.x);
+  EXPECT_GT(relative_error(image, iterate), 1e-2);
+  // Of a loss that is not linear in z: where it is read tells.
+  const auto gradients_of_squares = [&](const Tensor& z) {
+    const Tensor loss = ops::sum(ops::square(z)), one = Tensor::full({}, 1.0, z.options());
+    return vjp({&loss, 1}, at.net.parameters(), {&one, 1});
+  };
+  const std::vector<Tensor> wanted = gradients_of_squares(image);
+  const std::vector<implicit::Adjoint> same = {implicit::OneStep{}, implicit::Neumann{.terms = 1},
+                                               implicit::UnrolledPhantom{.steps = 1}};
+  for (const implicit::Adjoint& adjoint : same) {
+    options.adjoint = adjoint;
+    const Tensor z = fixed_point(at.net, at.z0, at.x, options).z;
+    EXPECT_EQ(z.to_vector<double>(), image.to_vector<double>()) << adjoint.index();
+    const std::vector<Tensor> got = gradients_of_squares(z);
+    for (size_t k = 0; k < wanted.size(); ++k)
+      EXPECT_LT(relative_error(got[k], wanted[k]), 1e-14) << adjoint.index() << ", target " << k;
+  }
+  options.adjoint = implicit::OneStep{};
+  options.output = implicit::Output::iterate;
+  const Tensor z = fixed_point(at.net, at.z0, at.x, options).z;
+  EXPECT_EQ(z.to_vector<double>(), iterate.to_vector<double>());
+  EXPECT_GT(relative_error(gradients_of_squares(z)[0], wanted[0]), 1e-2);
+}
+
+// Where J changes from step to step.
+TEST(ImplicitGradient, UnrolledIsTheGradientOfItsSteps) {
+  Instance at;
+  at.x.set_requires_grad();
+  const implicit::FixedPointOptions none = {.solver = Damped{}, .forward = {.max_iterations = 2}};
+  for (const double damping : {1.0, 0.5}) {
+    Tensor z = [&] {
+      const NoGrad no_grad;
+      return fixed_point(at.net, at.z0, at.x, none).z;
+    }();
+    const Tensor begin = z;
+    for (int k = 0; k < 4; ++k) {
+      const Tensor next = at.net(z, at.x);
+      z = damping == 1 ? next : ops::add(ops::affine(next, damping), ops::affine(z, 1 - damping));
+    }
+    const std::vector<Tensor> wanted = gradients(at.net, at.x, z);
+    implicit::FixedPointOptions options = none;
+    options.adjoint = implicit::UnrolledPhantom{.steps = 4, .damping = damping};
+    const auto found = fixed_point(at.net, at.z0, at.x, options);
+    EXPECT_EQ(found.z.to_vector<double>(), z.to_vector<double>());
+    EXPECT_GT(relative_error(found.z, begin), 1e-3);
+    const std::vector<Tensor> got = gradients(at.net, at.x, found.z);
+    for (size_t k = 0; k < wanted.size(); ++k)
+      EXPECT_LT(relative_error(got[k], wanted[k]), 1e-14) << "target " << k;
+  }
+}
+
+TEST(ImplicitGradient, UnrolledLeavesOutWhatIsNotFinite) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  Tensor w = Tensor::from<double>({0.5}, {1, 1});
+  w.set_requires_grad();
+  Tensor x = Tensor::from<double>({1, nan, 2}, {3, 1});
+  x.set_requires_grad();
+  const auto [z, report] = fixed_point(
+      [&](const Tensor& v, const Tensor& in) { return ops::add(ops::linear(v, w), in); },
+      Tensor::full({3, 1}, 0.25, {DType::f64}), x,
+      {.forward = {.tolerance = 1e-12}, .adjoint = implicit::UnrolledPhantom{.steps = 2}});
+  EXPECT_EQ(report->left_out, 1);
+  const std::vector<double> v = z.to_vector<double>();
+  EXPECT_NEAR(v[0], 2, 1e-9);
+  EXPECT_EQ(v[1], 0.25);
+  EXPECT_NEAR(v[2], 4, 1e-9);
+  backward(ops::sum(z));
+  // z = w (w z* + x) + x with z* held: dz/dx = 1 + w, dz/dw = (w z* + x) + w z*.
+  EXPECT_THAT(x.grad().to_vector<double>(), testing::ElementsAre(1.5, 0.0, 1.5));
+  EXPECT_NEAR(w.grad().item(), (2 + 1) + (4 + 2), 1e-8);
 }
 
 // ---- samples leave the adjoint too -------------------------------------------------------------

@@ -42,6 +42,7 @@ TEST_F(EquilibriumFile, ResumedRunMakesTheSameStepsBitForBit) {
                                  .adjoint_tolerance = 1e-2,
                                  .iterations = 12,
                                  .adjoint_iterations = 4,
+                                 .loss_at = Output::iterate,
                                  .jacobian_penalty = 0.5,
                                  .corrections = 2,
                                  .start_deviation = 0.1,
@@ -57,6 +58,7 @@ TEST_F(EquilibriumFile, ResumedRunMakesTheSameStepsBitForBit) {
     ASSERT_TRUE(got.has_value());
     EXPECT_EQ(got->solver, wanted.solver);
     EXPECT_EQ(got->adjoint, wanted.adjoint);
+    EXPECT_EQ(got->loss_at, wanted.loss_at);
     EXPECT_EQ(got->tolerance, wanted.tolerance);
     EXPECT_EQ(got->iterations, wanted.iterations);
     EXPECT_EQ(got->adjoint_iterations, wanted.adjoint_iterations);
@@ -152,6 +154,15 @@ TEST_F(EquilibriumFile, CheckpointsFromBeforeThereWereEquilibriaAreRead) {
   trainer.save(path_);
   forge("\"equilibrium\":null,", "");
   EXPECT_EQ(regime_of(Trainer::load(path_).options().carry), Regime::carry);
+}
+
+TEST_F(EquilibriumFile, CheckpointsThatDoNotSayReadTheLossAtTheIterate) {
+  Trainer trainer(options4());
+  trainer.step(0);
+  trainer.save(path_);
+  EXPECT_EQ(Trainer::load(path_).options().carry.equilibrium->loss_at, Output::image);
+  forge("\"loss_at\":\"image\",", "");
+  EXPECT_EQ(Trainer::load(path_).options().carry.equilibrium->loss_at, Output::iterate);
 }
 
 TEST(Equilibrium, RefusesOptionsThatContradictThemselves) {

@@ -184,7 +184,8 @@ class Sudoku(Program):
     def test_trains_equilibria(self):
         train = [*self.anywhere, "--regime", "equilibrium", "--steps", 10]
         for model, solver, adjoint in (("symbol", "anderson", "exact"), ("refine", "broyden", "phantom"),
-                                       ("refine", "damped", "neumann"), ("symbol", "anderson", "one-step")):
+                                       ("refine", "damped", "neumann"), ("symbol", "anderson", "one-step"),
+                                       ("symbol", "damped", "unrolled-phantom")):
             output = self.folder / f"{model}-{solver}-{adjoint}"
             self.works(*train, "--model", model, "--solver", solver, "--adjoint", adjoint, "--iterations", 12,
                        "--tolerance", 0.01, "--jacobian-penalty", 0.5, "--output", output)
@@ -213,12 +214,13 @@ class Sudoku(Program):
         for option in (["--solver", "damped"], ["--adjoint", "exact"], ["--tolerance", 0.1], ["--iterations", 3],
                        ["--adjoint-iterations", 3], ["--jacobian-penalty", 1], ["--adjoint-solver", "gmres"],
                        ["--adjoint-tolerance", 0.1], ["--corrections", 1], ["--start-deviation", 1],
-                       ["--path-deviation", 1], ["--spectral-clip", 1], ["--radius-limit", 1]):
+                       ["--path-deviation", 1], ["--spectral-clip", 1], ["--radius-limit", 1], ["--loss-at", "image"]):
             self.fails(f"{option[0]}: wanted with --regime equilibrium only", *self.small, "--steps", 3, *option)
         equilibrium = [*self.small, "--steps", 3, "--regime", "equilibrium"]
         self.fails("--window 4: wanted with --regime carry and unroll only", *equilibrium, "--window", 4)
         self.fails("--segments 4: wanted with --regime carry only", *equilibrium, "--segments", 4)
         self.fails("--adjoint-iterations 4: one-step", *equilibrium, "--adjoint", "one-step", "--adjoint-iterations", 4)
+        self.fails("--loss-at iterate: wanted with another --adjoint", *equilibrium, "--loss-at", "iterate")
         self.fails("tolerance", *equilibrium, "--tolerance", 1)
         self.fails("tolerance", *equilibrium, "--tolerance", "nan")
         self.fails("Jacobian penalty of nan", *equilibrium, "--jacobian-penalty", "nan")
@@ -253,11 +255,20 @@ class Sudoku(Program):
                          "--jacobian-penalty 0.5 --corrections 1 --start-deviation 0.1 --path-deviation 0.2 --spectral-clip 2 "
                          "--radius-limit 0.01 --learning-rate 0.001 --steps 40$")
         self.fails("iterations", *train, "--resume", "--iterations", 1)  # no room for the correction
+        first = lines()[0]["run"]
+        self.assertEqual((first["adjoint"], first["adjoint_iterations"], first["corrections"], first["loss_at"]),
+                         ("unrolled-phantom", 5, 1, "image"))
         again = ["train", "--resume", "--output", self.run_folder, "--validate", 0, "--steps", 40]
         for adjoint, given, wanted in (("exact", [], 30), ("neumann", [], 5), ("exact", ["--adjoint-iterations", 12], 12),
                                        ("phantom", [], 12)):
             self.works(*again, "--adjoint", adjoint, *given)
             self.assertEqual(lines()[-1]["run"]["adjoint_iterations"], wanted)
+        self.works(*again, "--loss-at", "iterate")
+        self.assertEqual(lines()[-1]["run"]["loss_at"], "iterate")
+        exact = self.folder / "exact"
+        self.works(*self.anywhere, "--output", exact, "--regime", "equilibrium", "--adjoint", "exact", "--steps", 3)
+        self.assertIn(b"--adjoint exact --tolerance 0.001 --iterations 30 --adjoint-iterations 30 --minimal-share",
+                      (exact / "network.safetensors").read_bytes())
         other = self.folder / "unrolled"
         self.works(*self.anywhere, "--output", other, "--regime", "unroll", "--steps", 3)
         self.fails("--iterations: wanted for a run of --regime equilibrium only", "train", "--resume", "--output", other,
