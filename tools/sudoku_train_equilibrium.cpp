@@ -1,6 +1,5 @@
 // sudoku train: the options of --regime equilibrium.
-#include <set>
-#include <string>
+#include <algorithm>
 
 #include "engine/error.h"
 #include "tools/sudoku_train.h"
@@ -13,6 +12,7 @@ using sudoku::AdjointSolverKind;
 using sudoku::EquilibriumOptions;
 using sudoku::Output;
 using sudoku::usual_adjoint_iterations;
+using sudoku::usual_corrections;
 
 template <class T>
 void EquilibriumArguments::add(CLI::Option* option, T EquilibriumOptions::*member) {
@@ -44,7 +44,7 @@ void EquilibriumArguments::add_to(CLI::App& app) {
            {"broyden", AdjointSolverKind::broyden},
            {"damped", AdjointSolverKind::damped},
            {"gmres", AdjointSolverKind::gmres}},
-          "equilibrium: solver of the exact adjoint: as --solver (same), anderson, broyden,\n"
+          "equilibrium: solver of --adjoint exact: as --solver (same), anderson, broyden,\n"
           "damped or gmres [same]"),
       &EquilibriumOptions::adjoint_solver);
   add(add_choice<Output>(
@@ -58,10 +58,11 @@ void EquilibriumArguments::add_to(CLI::App& app) {
           ->capture_default_str(),
       &EquilibriumOptions::tolerance);
   add(app.add_option("--adjoint-tolerance", o.adjoint_tolerance,
-                     "equilibrium: that of the exact adjoint; 0: as --tolerance")
+                     "equilibrium: that of --adjoint exact; 0: as --tolerance")
           ->capture_default_str(),
       &EquilibriumOptions::adjoint_tolerance);
-  add(add_number(app, "--iterations", o.iterations, "equilibrium: refinements of a board, at most"),
+  add(add_number(app, "--iterations", o.iterations,
+                 "equilibrium: refinements of a board by the solver, at most"),
       &EquilibriumOptions::iterations);
   add(add_number(
           app, "--adjoint-iterations", o.adjoint_iterations,
@@ -115,25 +116,31 @@ std::vector<const CLI::Option*> EquilibriumArguments::given() const {
 }
 
 void EquilibriumArguments::apply(EquilibriumOptions& o) const {
+  const auto given = [this](const char* name) {
+    return std::any_of(options_.begin(), options_.end(), [name](const auto& option) {
+      return option.first->get_name() == name && option.first->count() > 0;
+    });
+  };
   // What serves a solve is too much for a sum of terms, and the other way round.
-  const bool usual_iterations = o.adjoint_iterations == usual_adjoint_iterations(o.adjoint);
-  const bool usual_corrections = o.corrections == sudoku::usual_corrections(o.adjoint);
-  std::set<std::string> given;
-  for (const auto& [option, set] : options_) {
-    if (option->count() == 0) continue;
-    set(o);
-    given.insert(option->get_name());
-  }
-  check<OptionError>(o.adjoint != AdjointKind::one_step || !given.contains("--adjoint-iterations"),
+  const bool iterations_were_usual = o.adjoint_iterations == usual_adjoint_iterations(o.adjoint);
+  const bool corrections_were_usual = o.corrections == usual_corrections(o.adjoint);
+  for (const auto& [option, set] : options_)
+    if (option->count() > 0) set(o);
+  const bool unrolled = o.adjoint == AdjointKind::unrolled_phantom;
+  check<OptionError>(o.adjoint != AdjointKind::one_step || !given("--adjoint-iterations"),
                      "--adjoint-iterations {}: one-step takes none", o.adjoint_iterations);
-  check<OptionError>(o.adjoint != AdjointKind::unrolled_phantom || o.loss_at == Output::image,
+  for (const char* name : {"--adjoint-solver", "--adjoint-tolerance"})
+    check<OptionError>(o.adjoint == AdjointKind::exact || !given(name),
+                       "{}: wanted with --adjoint exact only", name);
+  check<OptionError>(!unrolled || !given("--loss-at") || o.loss_at == Output::image,
                      "--loss-at iterate: wanted with another --adjoint than unrolled-phantom, "
-                     "whose refinements the "
-                     "loss is read behind");
-  if (!given.contains("--adjoint-iterations") && usual_iterations)
+                     "whose refinements the loss is read behind");
+  if (unrolled) o.loss_at = Output::image;
+  if (!given("--adjoint-iterations") && iterations_were_usual)
     o.adjoint_iterations = usual_adjoint_iterations(o.adjoint);
-  if (!given.contains("--corrections") && usual_corrections)
-    o.corrections = sudoku::usual_corrections(o.adjoint);
+  if (!given("--corrections") && corrections_were_usual)
+    o.corrections =
+        std::clamp(o.iterations - noisy_iterations(o) - 1, 0, usual_corrections(o.adjoint));
 }
 
 }  // namespace stillpoint::tools

@@ -39,10 +39,11 @@ std::string equilibrium_arguments(const sudoku::EquilibriumOptions& e) {
     if (wanted) text += fmt::format(" {} {}", option, value);
   };
   add("--adjoint-iterations", e.adjoint_iterations, e.adjoint != sudoku::AdjointKind::one_step);
+  const bool exact = e.adjoint == sudoku::AdjointKind::exact;
   add("--adjoint-solver", sudoku::name(e.adjoint_solver),
-      e.adjoint_solver != sudoku::AdjointSolverKind::same);
-  add("--loss-at", sudoku::name(e.loss_at), e.loss_at != sudoku::Output::image);
-  add("--adjoint-tolerance", e.adjoint_tolerance, e.adjoint_tolerance != 0);
+      exact && e.adjoint_solver != sudoku::AdjointSolverKind::same);
+  add("--loss-at", name(e.loss_at), e.loss_at != sudoku::Output::image);
+  add("--adjoint-tolerance", e.adjoint_tolerance, exact && e.adjoint_tolerance != 0);
   add("--jacobian-penalty", e.jacobian_penalty, e.jacobian_penalty != 0);
   add("--corrections", e.corrections, e.corrections != sudoku::usual_corrections(e.adjoint));
   add("--start-deviation", e.start_deviation, e.start_deviation != 0);

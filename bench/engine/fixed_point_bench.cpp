@@ -13,29 +13,36 @@ namespace {
 
 constexpr int64_t kBatch = 64, kWidth = 96;
 
-Tensor solve(TensorOptions options, implicit::Loop loop, int iterations) {
-  const NoGrad no_grad;
-  const auto tensor = [&](const Tensor& t) { return t.to(options.dtype).to(options.device); };
-  // Entries within 0.05: a spectral norm of about 0.6.
-  const Tensor w = tensor(ops::affine(random({kWidth, kWidth}, 1), 0.05));
-  const Tensor x = tensor(random({kBatch, kWidth}, 2));
-  return implicit::fixed_point(
-             [&](const Tensor& z, const Tensor& in) {
-               return ops::tanh(ops::add(ops::linear(z, w), in));
-             },
-             Tensor::zeros({kBatch, kWidth}, options), x,
-             {.solver = implicit::Damped{},
-              .forward = {.tolerance = 0, .max_iterations = iterations, .loop = loop}})
-      .z;
-}
+struct FixedPointProblem {
+  explicit FixedPointProblem(TensorOptions options) {
+    const auto tensor = [&](const Tensor& t) { return t.to(options.dtype).to(options.device); };
+    // Entries within 0.05: a spectral norm of about 0.6.
+    w = tensor(ops::affine(random({kWidth, kWidth}, 1), 0.05));
+    x = tensor(random({kBatch, kWidth}, 2));
+    z0 = Tensor::zeros({kBatch, kWidth}, options);
+  }
+  Tensor solve(implicit::Loop loop, int iterations) const {
+    const NoGrad no_grad;
+    return implicit::fixed_point(
+               [&](const Tensor& z, const Tensor& in) {
+                 return ops::tanh(ops::add(ops::linear(z, w), in));
+               },
+               z0, x,
+               {.solver = implicit::Damped{},
+                .forward = {.tolerance = 0, .max_iterations = iterations, .loop = loop}})
+        .z;
+  }
+  Tensor w, x, z0;
+};
 
 void run(benchmark::State& state, Device device, implicit::Loop loop, int iterations) {
-  const Tensor wanted = solve({.dtype = DType::f64}, implicit::Loop::host, iterations);
-  const TensorOptions options{.device = device};
-  if (!verify(state, solve(options, loop, iterations), wanted, kWidth, "the fixed point")) return;
+  const Tensor wanted =
+      FixedPointProblem({.dtype = DType::f64}).solve(implicit::Loop::host, iterations);
+  const FixedPointProblem problem({.device = device});
+  if (!verify(state, problem.solve(loop, iterations), wanted, kWidth, "the fixed point")) return;
   const double rows = kBatch * static_cast<double>(iterations);
   time(state, device, {.bytes = 8 * rows * kWidth, .flops = 2 * rows * kWidth * kWidth},
-       Cache::warm, [&] { solve(options, loop, iterations); });
+       Cache::warm, [&] { problem.solve(loop, iterations); });
 }
 
 const bool kAdded = [] {

@@ -1,6 +1,6 @@
 // Our side of bench/compare.py equilibrium_MODEL: a training step at the fixed points of fresh
-// boards, as tools/sudoku makes it (exact adjoint, 30 + 30 evaluations at most), and beside it one
-// of 16 unrolled refinements. On stdin and stdout:
+// boards, as tools/sudoku makes it with --adjoint exact (30 + 30 evaluations at most), and beside
+// it one of 16 unrolled refinements. On stdin and stdout:
 //   DIR MODEL CHANNELS BOARDS SOLVER TOLERANCE  makes network and boards, writes both to
 //                       DIR/problem.safetensors; answers with a title and the names of the forms
 //   verify DIR          writes gradients, loss and counts to DIR/result.safetensors
@@ -128,7 +128,7 @@ class Contender {
     optimiser_->forget_gradients();
   }
 
-  sudoku::EquilibriumOptions options_;
+  sudoku::EquilibriumOptions options_{.adjoint = sudoku::AdjointKind::exact};
   std::unique_ptr<sudoku::Network> net_;
   std::vector<Tensor> first_;
   std::unique_ptr<optim::AdamW> optimiser_;

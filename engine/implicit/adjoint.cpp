@@ -1,5 +1,6 @@
 #include "engine/implicit/adjoint.h"
 
+#include <cmath>
 #include <optional>
 #include <utility>
 
@@ -124,7 +125,7 @@ Tensor Backward::solve_for(const Tensor& g) const {
       return damped_sum(b.jacobian(), g, o.steps, o.damping);
     }
     Tensor operator()(const OneStep&) const { return g; }
-    Tensor operator()(const UnrolledPhantom&) const { return g; }  // its steps are all on the tape
+    Tensor operator()(const UnrolledPhantomGradient&) const { return g; }
     Tensor operator()(const Neumann& o) const { return damped_sum(b.jacobian(), g, o.terms, 1.0); }
   };
   return std::visit(Visitor{*this, g}, adjoint);
@@ -155,57 +156,76 @@ Gradients Backward::operator()(std::span<const Tensor> g) const {
   return gradients;
 }
 
-Map repeated(const Map& f, const UnrolledPhantom& unrolled) {
-  return [&f, unrolled](const Tensor& z, std::span<const Tensor> inputs) {
-    Tensor at = z;
+// damping f(z) + (1 - damping) z, again and again.
+Map repeated(const Map& f, const UnrolledPhantomGradient& unrolled) {
+  return [&f, unrolled](Tensor z, std::span<const Tensor> inputs) {
     for (int k = 0; k < unrolled.steps; ++k) {
-      const Tensor next = f(at, inputs);
-      check_shape(next, z.shape(), "fixed_point", "f(z)");
-      at = unrolled.damping == 1 ? next
-                                 : ops::add(ops::affine(next, unrolled.damping),
-                                            ops::affine(at, 1 - unrolled.damping));
+      const Tensor next = f(z, inputs);
+      z = unrolled.damping == 1
+              ? next
+              : ops::add(ops::affine(next, unrolled.damping), ops::affine(z, 1 - unrolled.damping));
     }
-    return at;
+    return z;
   };
+}
+
+// The samples, numbered as in `among`, that are finite in `z`, as far as their sums tell.
+std::vector<int32_t> finite_samples(const Tensor& z, const std::vector<int32_t>& among) {
+  if (among.empty()) return {};
+  const NoGrad no_grad;
+  const Tensor rows = ops::reshape(z, {z.dim(0), z.numel() / z.dim(0)});
+  const std::vector<double> sums =
+      ops::sum(rows, 1).to(Device::cpu).to(DType::f64).to_vector<double>();
+  std::vector<int32_t> finite;
+  for (size_t k = 0; k < among.size(); ++k)
+    if (std::isfinite(sums[k])) finite.push_back(among[k]);
+  return finite;
 }
 
 }  // namespace
 
-Tensor record_adjoint(const Map& f, const Tensor& z, std::vector<Tensor> inputs,
+Tensor record_adjoint(const Map& f, Tensor z, std::vector<Tensor> inputs,
                       const FixedPointOptions& options, const std::shared_ptr<Report>& report) {
-  const auto* unrolled = std::get_if<UnrolledPhantom>(&options.adjoint);
-  const Map on_tape = unrolled ? repeated(f, *unrolled) : f;
+  const int64_t batch = z.dim(0);
+  const auto* unrolled = std::get_if<UnrolledPhantomGradient>(&options.adjoint);
+  const Map on_tape = repeated(f, unrolled ? *unrolled : UnrolledPhantomGradient{.steps = 1});
+  Backward backward{
+      .f = f, .tape = {}, .kept = {}, .batch = batch, .adjoint = options.adjoint, .report = report};
+  const auto apply_to = [&](const std::vector<int32_t>& samples) {
+    report->left_out = batch - std::ssize(samples);
+    if (report->left_out == 0) {
+      backward.tape = application_at(on_tape, z, inputs);
+      return;
+    }
+    backward.kept = Active(samples, z.device()).index;
+    std::vector<Tensor> taken;
+    for (const Tensor& t : inputs) {
+      taken.push_back(take_rows(t, backward.kept));
+      if (t.requires_grad()) taken.back().set_requires_grad();
+    }
+    backward.tape = application_at(on_tape, take_rows(z, backward.kept), taken);
+  };
+
   std::vector<int32_t> finite;
   for (size_t k = 0; k < report->forward.samples.size(); ++k)
     if (report->forward.samples[k].reason != Reason::non_finite)
       finite.push_back(static_cast<int32_t>(k));
-  report->left_out = z.dim(0) - static_cast<int64_t>(finite.size());
-
-  Backward backward{.f = f,
-                    .tape = {},
-                    .kept = {},
-                    .batch = z.dim(0),
-                    .adjoint = options.adjoint,
-                    .report = report};
-  const bool image = options.output == Output::image;
-  Tensor result = z;
-  if (report->left_out == 0) {
-    backward.tape = application_at(on_tape, z, inputs);
-    if (image) result = backward.tape.output.detach();
-  } else {
-    const Active rows(std::move(finite), z.device());
-    backward.kept = rows.index;
-    std::vector<Tensor> taken;
-    for (const Tensor& t : inputs) {
-      taken.push_back(take_rows(t, rows.index));
-      if (t.requires_grad()) taken.back().set_requires_grad();
+  apply_to(finite);
+  // The solve has seen f(z); what the steps make of it nobody has.
+  if (unrolled) {
+    const std::vector<int32_t> still = finite_samples(backward.tape.output, finite);
+    if (still.size() < finite.size()) apply_to(still);
+  }
+  if (options.output == Output::image) {
+    if (backward.kept) {
+      put_rows(backward.tape.output, backward.kept, z);
+    } else {
+      z = backward.tape.output.detach();
     }
-    backward.tape = application_at(on_tape, take_rows(z, rows.index), taken);
-    if (image) put_rows(backward.tape.output, rows.index, result);
   }
   const std::vector<Tensor>& captured = backward.tape.captured;
   inputs.insert(inputs.end(), captured.begin(), captured.end());
-  return record_many("fixed_point", std::move(inputs), {result}, std::move(backward))[0];
+  return record_many("fixed_point", std::move(inputs), {z}, std::move(backward))[0];
 }
 
 }  // namespace stillpoint::implicit

@@ -8,10 +8,10 @@
 
 namespace stillpoint::implicit {
 
-// options.output of z, recorded so that its gradient g becomes u^T df/d(inputs, captured), where u
-// is what options.adjoint makes of g. Applies f once to z, on a tape that lives until the backward;
-// with UnrolledPhantom its steps are on the tape.
-Tensor record_adjoint(const Map& f, const Tensor& z, std::vector<Tensor> inputs,
+// options.output of z, recorded so that its gradient g becomes u^T d/d(inputs, captured) of what is
+// on the tape, where u is what options.adjoint makes of g. The tape, which lives until the
+// backward, is one application of f to z, or the steps of UnrolledPhantomGradient.
+Tensor record_adjoint(const Map& f, Tensor z, std::vector<Tensor> inputs,
                       const FixedPointOptions& options, const std::shared_ptr<Report>& report);
 
 }  // namespace stillpoint::implicit

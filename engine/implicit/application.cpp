@@ -7,8 +7,7 @@ namespace stillpoint::implicit {
 namespace {
 
 Segment apply(const Map& f, const Tensor& z, std::vector<Tensor> inputs, autograd::Captured mode) {
-  inputs.insert(inputs.begin(), z.detach());
-  inputs[0].set_requires_grad();
+  inputs.insert(inputs.begin(), z);
   Segment tape = autograd::apply_on_tape(
       [&](std::span<const Tensor> in) { return f(in[0], in.subspan(1)); }, std::move(inputs), mode);
   check_shape(tape.output, z.shape(), "fixed_point", "f(z)");
@@ -19,13 +18,14 @@ Segment apply(const Map& f, const Tensor& z, std::vector<Tensor> inputs, autogra
 }  // namespace
 
 Segment application_at(const Map& f, const Tensor& z, const std::vector<Tensor>& inputs) {
-  return apply(f, z, autograd::fresh_leaves(inputs), autograd::Captured::differentiated);
+  return apply(f, z.detach(), autograd::fresh_leaves(inputs), autograd::Captured::differentiated);
 }
 
 Segment jacobian_at(const Map& f, const Tensor& z, const std::vector<Tensor>& inputs) {
   std::vector<Tensor> constant;
   for (const Tensor& t : inputs) constant.push_back(t.detach());
-  return apply(f, z, std::move(constant), autograd::Captured::constant);
+  return apply(f, z.detach().set_requires_grad(), std::move(constant),
+               autograd::Captured::constant);
 }
 
 Tensor transposed(const Segment& jacobian, const Tensor& v) {

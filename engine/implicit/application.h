@@ -11,11 +11,11 @@ namespace stillpoint::implicit {
 
 using autograd::Segment;
 
-// f at z, on a tape that begins at z, which is its inputs[0], and the inputs. Throws ShapeError or
+// f at z, which is inputs[0] and held, on a tape that begins at the inputs. Throws ShapeError or
 // TypeError if f gives something unlike z.
 Segment application_at(const Map& f, const Tensor& z, const std::vector<Tensor>& inputs);
-// The same for J^T v alone: everything but z is constant, so that no product pays for gradients of
-// parameters.
+// The other way round, for J^T v: everything but z is constant, so that no product pays for
+// gradients of parameters.
 Segment jacobian_at(const Map& f, const Tensor& z, const std::vector<Tensor>& inputs);
 // J^T v of every sample on the tape, which may be used again.
 Tensor transposed(const Segment& jacobian, const Tensor& v);

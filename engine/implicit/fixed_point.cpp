@@ -41,7 +41,7 @@ FixedPoint fixed_point(const Map& f, const Tensor& z0, std::vector<Tensor> input
   auto report = std::make_shared<Report>();
   report->forward = std::move(solved.report);
   if (!grad_enabled()) return {solved.z, report};
-  return {record_adjoint(f, solved.z, std::move(inputs), options, report), report};
+  return {record_adjoint(f, std::move(solved.z), std::move(inputs), options, report), report};
 }
 
 }  // namespace stillpoint::implicit

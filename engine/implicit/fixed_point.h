@@ -12,7 +12,7 @@
 // are.
 //
 // Everything that f touched and that needs a gradient gets it: inputs and captured tensors alike.
-// z0 gets none: a fixed point does not depend on where the search began. docs/equilibrium.md
+// z0 gets none: where the search began is taken to make no difference. docs/equilibrium.md
 // derives the gradient and says what each option costs.
 #pragma once
 
@@ -34,7 +34,8 @@ using Map = std::function<Tensor(const Tensor& z, std::span<const Tensor> inputs
 
 struct FixedPoint {
   // Like z0: of every sample the iterate that converged, or else the one with the least |f(z) - z|.
-  // Where gradients are recorded, f of that (Output::image), or what UnrolledPhantom makes of it.
+  // In grad mode, of the samples that are finite, f of that (Output::image), or what
+  // UnrolledPhantomGradient makes of it.
   Tensor z;
   // Shared, because the backward adds what its solve did.
   std::shared_ptr<const Report> report;

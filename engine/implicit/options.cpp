@@ -75,7 +75,7 @@ struct CheckAdjoint {
     check<OptionError>(is_fraction(o.damping),
                        "fixed_point: phantom damping is {}, wanted 0 < damping <= 1", o.damping);
   }
-  void operator()(const UnrolledPhantom& o) const {
+  void operator()(const UnrolledPhantomGradient& o) const {
     check<OptionError>(o.steps >= 1, "fixed_point: {} steps unrolled, wanted 1 or more", o.steps);
     check<OptionError>(is_fraction(o.damping),
                        "fixed_point: damping of unrolled steps is {}, wanted 0 < damping <= 1",
@@ -94,10 +94,10 @@ void check_options(const FixedPointOptions& options) {
   std::visit(CheckSolver{"forward"}, options.solver);
   check_stopping(options.forward, "forward");
   std::visit(CheckAdjoint{}, options.adjoint);
-  check<OptionError>(
-      options.output == Output::image || !std::holds_alternative<UnrolledPhantom>(options.adjoint),
-      "fixed_point: Output::iterate with unrolled steps, wanted Output::image: what "
-      "they compute is the result");
+  check<OptionError>(options.output == Output::image ||
+                         !std::holds_alternative<UnrolledPhantomGradient>(options.adjoint),
+                     "fixed_point: Output::iterate with unrolled steps, wanted Output::image: what "
+                     "they compute is the result");
 }
 
 }  // namespace stillpoint::implicit

@@ -98,23 +98,26 @@ struct Neumann {
   int terms = 5;
 };
 
-// The solve's result is refined further, z <- damping f(z) + (1 - damping) z for `steps` times, and
-// these steps alone are differentiated, one after the other: the exact gradient of what they
-// compute, be the point that they begin from fixed or not, at the memory of `steps` applications.
-// Geng et al. 2021, there the unrolled form of the phantom gradient.
-struct UnrolledPhantom {
+// Where gradients are recorded the solve's result is refined further, z <- damping f(z) + (1 -
+// damping) z for `steps` times, and these steps alone are differentiated, one after the other: the
+// exact gradient of what they compute, be the point that they begin from fixed or not, at the
+// memory of `steps` applications. Geng et al. 2021, there the unrolling-based phantom gradient;
+// with damping 1, which is what the network computes elsewhere, backpropagation truncated to the
+// last steps. Samples that the steps drive to infinity are left out, which waits for the device.
+struct UnrolledPhantomGradient {
   int steps = 5;
   double damping = 1.0;
 };
 
-using Adjoint = std::variant<Exact, PhantomGradient, OneStep, Neumann, UnrolledPhantom>;
+using Adjoint = std::variant<Exact, PhantomGradient, OneStep, Neumann, UnrolledPhantomGradient>;
 
-// What a solve returns where gradients are recorded. At a fixed point it is the same; short of one
-// it decides whether a network learns or collapses (docs/collapse.md).
+// What is returned of a solve where gradients are recorded. At a fixed point they are the same, to
+// the tolerance; short of one it decides whether a network learns or collapses (docs/collapse.md).
 enum class Output : uint8_t {
-  image,   // f(z*): the gradient is that of the number that the loss has read, J aside
-  iterate  // z* itself, which no parameter can move: what f makes of it goes on being pushed
+  image,   // f(z*): with OneStep the exact gradient, as a function of that application's parameters
+  iterate  // z* itself, which no parameter of that application can move
 };
+constexpr const char* name(Output output) { return output == Output::image ? "image" : "iterate"; }
 
 struct FixedPointOptions {
   Solver solver = Anderson{};

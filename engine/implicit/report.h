@@ -32,7 +32,7 @@ constexpr const char* name(Reason r) {
 
 struct SampleReport {
   Reason reason = Reason::iteration_cap;
-  double residual = 0;  // of the iterate that was returned, the best one
+  double residual = 0;  // of the best iterate
   // Of every iterate; NaN where f was not finite, infinite where a relative one divides by 0.
   std::vector<double> trace = {};
 

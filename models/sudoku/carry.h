@@ -10,7 +10,7 @@
 // is carry with one window a board, and needs a longer one.
 //
 // equilibrium: every board is fresh as in unroll, and refined to its fixed point by a solver, whose
-// steps are not differentiated through. The loss is that of the fixed point alone.
+// steps are not differentiated through. EquilibriumOptions say where losses are read.
 #pragma once
 
 #include <cstdint>

@@ -67,7 +67,7 @@ implicit::Adjoint adjoint_of(const EquilibriumOptions& o, Model model) {
     case AdjointKind::neumann:
       return implicit::Neumann{.terms = o.adjoint_iterations};
     case AdjointKind::unrolled_phantom:
-      return implicit::UnrolledPhantom{.steps = o.adjoint_iterations};
+      return implicit::UnrolledPhantomGradient{.steps = o.adjoint_iterations};
   }
   return {};
 }
@@ -148,8 +148,6 @@ const char* name(AdjointSolverKind solver) {
   }
   return "";
 }
-
-const char* name(Output output) { return output == Output::image ? "image" : "iterate"; }
 
 int usual_adjoint_iterations(AdjointKind adjoint) { return adjoint == AdjointKind::exact ? 30 : 5; }
 int usual_corrections(AdjointKind adjoint) {

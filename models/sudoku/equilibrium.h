@@ -20,7 +20,6 @@ const char* name(SolverKind solver);
 const char* name(AdjointKind adjoint);
 const char* name(AdjointSolverKind solver);
 using implicit::Output;
-const char* name(Output output);
 
 struct EquilibriumOptions {
   SolverKind solver = SolverKind::anderson;
@@ -28,7 +27,7 @@ struct EquilibriumOptions {
   AdjointSolverKind adjoint_solver = AdjointSolverKind::same;  // of the exact adjoint
   double tolerance = 1e-3;                                     // of the relative residual
   double adjoint_tolerance = 0;  // of the exact adjoint's; 0: as `tolerance`
-  int iterations = 30;           // evaluations of f for a board, at most
+  int iterations = 30;           // evaluations of f for a board by the solver, at most
   // Of J^T, at most; terms of phantom and neumann; refinements unrolled; unused by one_step.
   int adjoint_iterations = 30;
   // Against collapse (docs/collapse.md).
@@ -54,13 +53,13 @@ implicit::FixedPointOptions fixed_point_options(const EquilibriumOptions& option
 implicit::Map refinement(const Network& net);
 
 struct FixedPointLesson {
-  // At the fixed points; only the loss to be differentiated includes corrections and the weighted
-  // penalty.
+  // Where the loss is read; only the loss to be differentiated includes corrections and the
+  // weighted penalty.
   Learned learned;
   std::shared_ptr<const implicit::Report> report;  // of the adjoint after the backward only
   double penalty = 0;                              // |J|_F^2 / n, without its weight
-  // [boards] evaluations of f before the report's begin: those under noise, and up to the last
-  // correction.
+  // [boards] evaluations of f before the report's begin: those under noise, and the solver's up to
+  // the last correction.
   std::vector<int> evaluations_before;
 };
 // Seeks the fixed points from lesson.h; lesson.steps are not looked at. `random` is for noise on

@@ -79,6 +79,7 @@ TEST(FixedPoint, NanStopsItsSampleOnly) {
 
 // A relative residual divides by |f(z)|: infinite for an image of 0, which is no failure.
 TEST(FixedPoint, ImagesOfZeroAreOnTheWay) {
+  const NoGrad no_grad;
   const auto f = [](const Tensor& z) { return ops::relu(ops::affine(z, 1.0, -1.0)); };
   for (const Device device : {Device::cpu, Device::cuda}) {
     if (!available(device)) continue;
@@ -116,6 +117,7 @@ TEST(FixedPoint, EmptyBatchAndEmptySamples) {
 
 // The fixed point itself as a start, and maps that do not depend on z: histories of zeros.
 TEST(FixedPoint, HistoriesWithoutInformation) {
+  const NoGrad no_grad;  // any iterate's image would be right
   for (const auto& [name, solver] : kEverySolver) {
     FixedPointOptions options{.solver = solver, .forward = {.tolerance = 0, .max_iterations = 200}};
     if (auto* anderson = std::get_if<Anderson>(&options.solver)) anderson->ridge = 0;
@@ -175,9 +177,10 @@ TEST(FixedPoint, RefusesContradictoryOptions) {
   refuses({.adjoint = implicit::PhantomGradient{.steps = 0}}, "phantom gradient of 0 steps");
   refuses({.adjoint = implicit::PhantomGradient{.damping = 1.5}}, "phantom damping is 1.5");
   refuses({.adjoint = implicit::Neumann{.terms = 0}}, "Neumann series of 0 terms");
-  refuses({.adjoint = implicit::UnrolledPhantom{.steps = 0}}, "0 steps unrolled");
-  refuses({.adjoint = implicit::UnrolledPhantom{.damping = 0}}, "damping of unrolled steps is 0");
-  refuses({.adjoint = implicit::UnrolledPhantom{}, .output = implicit::Output::iterate},
+  refuses({.adjoint = implicit::UnrolledPhantomGradient{.steps = 0}}, "0 steps unrolled");
+  refuses({.adjoint = implicit::UnrolledPhantomGradient{.damping = 0}},
+          "damping of unrolled steps is 0");
+  refuses({.adjoint = implicit::UnrolledPhantomGradient{}, .output = implicit::Output::iterate},
           "Output::iterate with unrolled steps");
 }
 

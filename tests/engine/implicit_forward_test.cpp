@@ -20,6 +20,7 @@ using implicit::Solver;
 using testing::ElementsAre;
 
 TEST(FixedPoint, EverySolverFindsIt) {
+  const NoGrad no_grad;  // the iterate itself, not its image
   const ReluEquilibrium net(12);
   const Tensor x = random_tensor({5, 12}, 3), z0 = Tensor::zeros({5, 12}, {DType::f64});
   for (const auto& [name, solver] : kEverySolver) {
@@ -115,6 +116,7 @@ TEST(FixedPoint, SamplesLeaveWithTheirInputs) {
 // Looking seldom costs evaluations and changes nothing else. (f is elementwise here: a product's
 // last bits may depend on how many rows it has.)
 TEST(FixedPoint, LookingSeldomGivesTheSameBits) {
+  const NoGrad no_grad;
   const Tensor rate = random_tensor({6, 12}, 4).to(DType::f32);
   const Tensor x = random_tensor({6, 12}, 3).to(DType::f32);
   for (const auto& [name, solver] : kEverySolver) {

@@ -171,6 +171,17 @@ TEST(ImplicitGradient, SinglePrecisionOnEveryDevice) {
         EXPECT_LT(relative_error(got[k], wanted[k]), 1e-4)
             << name << " on " << stillpoint::name(device) << ", target " << k;
     }
+    for (const implicit::Loop loop : {implicit::Loop::host, implicit::Loop::graph}) {
+      if (loop == implicit::Loop::graph && device == Device::cpu) continue;
+      const auto [z, report] =
+          fixed_point(net, at.z0.to(DType::f32).to(device), x,
+                      {.forward = {.tolerance = 1e-6, .loop = loop},
+                       .adjoint = implicit::UnrolledPhantomGradient{.steps = 100}});
+      const std::vector<Tensor> got = gradients(net, x, z);
+      for (size_t k = 0; k < wanted.size(); ++k)
+        EXPECT_LT(relative_error(got[k], wanted[k]), 1e-4)
+            << "unrolled on " << stillpoint::name(device) << ", target " << k;
+    }
   }
 }
 
@@ -202,7 +213,7 @@ TEST(ImplicitGradient, ApproximationsAreWhatTheyAreCalled) {
   EXPECT_LT(relative_error(gradient(implicit::Neumann{.terms = 200}), gradient(tight().adjoint)),
             1e-8);
   // J is the same everywhere: unrolled steps are a phantom gradient's.
-  EXPECT_LT(relative_error(gradient(implicit::UnrolledPhantom{.steps = 3, .damping = 0.25}),
+  EXPECT_LT(relative_error(gradient(implicit::UnrolledPhantomGradient{.steps = 3, .damping = 0.25}),
                            gradient(implicit::PhantomGradient{.steps = 3, .damping = 0.25})),
             1e-14);
 }
@@ -225,7 +236,7 @@ TEST(ImplicitGradient, OneStepIsTheGradientOfTheImage) {
   };
   const std::vector<Tensor> wanted = gradients_of_squares(image);
   const std::vector<implicit::Adjoint> same = {implicit::OneStep{}, implicit::Neumann{.terms = 1},
-                                               implicit::UnrolledPhantom{.steps = 1}};
+                                               implicit::UnrolledPhantomGradient{.steps = 1}};
   for (const implicit::Adjoint& adjoint : same) {
     options.adjoint = adjoint;
     const Tensor z = fixed_point(at.net, at.z0, at.x, options).z;
@@ -239,6 +250,36 @@ TEST(ImplicitGradient, OneStepIsTheGradientOfTheImage) {
   const Tensor z = fixed_point(at.net, at.z0, at.x, options).z;
   EXPECT_EQ(z.to_vector<double>(), iterate.to_vector<double>());
   EXPECT_GT(relative_error(gradients_of_squares(z)[0], wanted[0]), 1e-2);
+}
+
+// On an affine map after two iterations: (I - A^T)^-1 g, whichever is returned, and of A its
+// product with the iterate.
+TEST(ImplicitGradient, TheExactOneShortOfAFixedPoint) {
+  Tensor a = matrix_with_norm(5, 0.8, 5).clone();
+  a.set_requires_grad();
+  Tensor x = random_tensor({1, 5}, 6);
+  x.set_requires_grad();
+  const auto f = [&](const Tensor& v, const Tensor& in) { return ops::add(ops::linear(v, a), in); };
+  const Tensor g = random_tensor({1, 5}, 7);
+  implicit::FixedPointOptions options = tight();
+  options.solver = Damped{};
+  options.forward.max_iterations = 2;
+  const Tensor iterate = [&] {
+    const NoGrad no_grad;
+    return fixed_point(f, Tensor::zeros({1, 5}, {DType::f64}), x, options).z;
+  }();
+  Tensor u = g;
+  for (int k = 0; k < 300; ++k) u = ops::add(ops::matmul(u, a.detach()), g);
+  for (const implicit::Output output : {implicit::Output::image, implicit::Output::iterate}) {
+    options.output = output;
+    const Tensor z = fixed_point(f, Tensor::zeros({1, 5}, {DType::f64}), x, options).z;
+    const Tensor wanted = output == implicit::Output::image ? f(iterate, x) : iterate;
+    EXPECT_EQ(z.to_vector<double>(), wanted.to_vector<double>()) << name(output);
+    const std::vector<Tensor> targets = {a, x}, got = vjp({&z, 1}, targets, {&g, 1});
+    EXPECT_LT(relative_error(got[1], u), 1e-9) << name(output);
+    EXPECT_LT(relative_error(got[0], ops::matmul(ops::reshape(u, {5, 1}), iterate)), 1e-9)
+        << name(output);
+  }
 }
 
 // Where J changes from step to step.
@@ -258,7 +299,7 @@ TEST(ImplicitGradient, UnrolledIsTheGradientOfItsSteps) {
     }
     const std::vector<Tensor> wanted = gradients(at.net, at.x, z);
     implicit::FixedPointOptions options = none;
-    options.adjoint = implicit::UnrolledPhantom{.steps = 4, .damping = damping};
+    options.adjoint = implicit::UnrolledPhantomGradient{.steps = 4, .damping = damping};
     const auto found = fixed_point(at.net, at.z0, at.x, options);
     EXPECT_EQ(found.z.to_vector<double>(), z.to_vector<double>());
     EXPECT_GT(relative_error(found.z, begin), 1e-3);
@@ -277,7 +318,7 @@ TEST(ImplicitGradient, UnrolledLeavesOutWhatIsNotFinite) {
   const auto [z, report] = fixed_point(
       [&](const Tensor& v, const Tensor& in) { return ops::add(ops::linear(v, w), in); },
       Tensor::full({3, 1}, 0.25, {DType::f64}), x,
-      {.forward = {.tolerance = 1e-12}, .adjoint = implicit::UnrolledPhantom{.steps = 2}});
+      {.forward = {.tolerance = 1e-12}, .adjoint = implicit::UnrolledPhantomGradient{.steps = 2}});
   EXPECT_EQ(report->left_out, 1);
   const std::vector<double> v = z.to_vector<double>();
   EXPECT_NEAR(v[0], 2, 1e-9);
@@ -287,6 +328,28 @@ TEST(ImplicitGradient, UnrolledLeavesOutWhatIsNotFinite) {
   // z = w (w z* + x) + x with z* held: dz/dx = 1 + w, dz/dw = (w z* + x) + w z*.
   EXPECT_THAT(x.grad().to_vector<double>(), testing::ElementsAre(1.5, 0.0, 1.5));
   EXPECT_NEAR(w.grad().item(), (2 + 1) + (4 + 2), 1e-8);
+}
+
+// The second sample is finite in the one evaluation of the solve, and no more after five steps.
+TEST(ImplicitGradient, UnrolledLeavesOutWhatItsStepsDriveToInfinity) {
+  for (const Device device : {Device::cpu, Device::cuda}) {
+    if (!available(device)) continue;
+    Tensor rate = Tensor::from<float>({0.5F, 1e15F, 0.25F}, {3, 1}).to(device).clone();
+    rate.set_requires_grad();
+    Tensor w = Tensor::from<float>({1}, {1, 1}).to(device).clone();
+    w.set_requires_grad();
+    const auto [z, report] = fixed_point(
+        [&](const Tensor& v, const Tensor& in) { return ops::mul(ops::linear(v, w), in); },
+        Tensor::full({3, 1}, 1.0, {.device = device}), rate,
+        {.forward = {.max_iterations = 1},
+         .adjoint = implicit::UnrolledPhantomGradient{.steps = 4}});
+    EXPECT_EQ(report->left_out, 1) << name(device);
+    EXPECT_THAT(z.to_vector<float>(), testing::ElementsAre(0.0625F, 1, 0.00390625F));
+    backward(ops::sum(z));
+    // (w r)^4 with w = 1: 4 r^3 and 4 r^4.
+    EXPECT_THAT(rate.grad().to_vector<float>(), testing::ElementsAre(0.5F, 0, 0.0625F));
+    EXPECT_EQ(w.grad().item(), 4 * (0.0625 + 0.00390625)) << name(device);
+  }
 }
 
 // ---- samples leave the adjoint too -------------------------------------------------------------

@@ -49,7 +49,9 @@ TEST_F(EquilibriumFile, ResumedRunMakesTheSameStepsBitForBit) {
                                  .path_deviation = 0.2,
                                  .spectral_clip = 0.7,
                                  .radius_limit = 0.1};
-  for (const EquilibriumOptions& wanted : {given, EquilibriumOptions{}}) {
+  const EquilibriumOptions regime = *carry_options(Regime::equilibrium).equilibrium;
+  EXPECT_EQ(regime.adjoint, AdjointKind::unrolled_phantom);
+  for (const EquilibriumOptions& wanted : {given, regime, EquilibriumOptions{}}) {
     Trainer whole(options4(Model::refine, wanted));
     for (int k = 0; k < 3; ++k) whole.step(k / 6.0);
     whole.save(path_);

@@ -221,6 +221,8 @@ class Sudoku(Program):
         self.fails("--segments 4: wanted with --regime carry only", *equilibrium, "--segments", 4)
         self.fails("--adjoint-iterations 4: one-step", *equilibrium, "--adjoint", "one-step", "--adjoint-iterations", 4)
         self.fails("--loss-at iterate: wanted with another --adjoint", *equilibrium, "--loss-at", "iterate")
+        self.fails("--adjoint-solver: wanted with --adjoint exact only", *equilibrium, "--adjoint-solver", "gmres")
+        self.fails("--adjoint-tolerance: wanted with --adjoint exact only", *equilibrium, "--adjoint-tolerance", 0.1)
         self.fails("tolerance", *equilibrium, "--tolerance", 1)
         self.fails("tolerance", *equilibrium, "--tolerance", "nan")
         self.fails("Jacobian penalty of nan", *equilibrium, "--jacobian-penalty", "nan")
@@ -265,6 +267,11 @@ class Sudoku(Program):
             self.assertEqual(lines()[-1]["run"]["adjoint_iterations"], wanted)
         self.works(*again, "--loss-at", "iterate")
         self.assertEqual(lines()[-1]["run"]["loss_at"], "iterate")
+        self.works(*again, "--adjoint", "unrolled-phantom", "--adjoint-iterations", 2)
+        self.assertEqual((lines()[-1]["run"]["loss_at"], lines()[-1]["run"]["adjoint_iterations"]), ("image", 2))
+        short = self.folder / "short"  # no room for the correction that goes with unrolled-phantom
+        self.works(*self.anywhere, "--output", short, "--regime", "equilibrium", "--iterations", 1, "--steps", 2)
+        self.assertIn(b"--adjoint-iterations 5 --corrections 0 ", (short / "network.safetensors").read_bytes())
         exact = self.folder / "exact"
         self.works(*self.anywhere, "--output", exact, "--regime", "equilibrium", "--adjoint", "exact", "--steps", 3)
         self.assertIn(b"--adjoint exact --tolerance 0.001 --iterations 30 --adjoint-iterations 30 --minimal-share",
