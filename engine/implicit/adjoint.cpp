@@ -25,7 +25,7 @@ Tensor damped_sum(const Segment& jacobian, const Tensor& g, int steps, double da
   return u;
 }
 
-// All that the backward needs. The tape holds the samples whose forward solve was finite.
+// All that the backward needs. The tape holds the samples that are finite up to its end.
 struct Backward {
   Map f;
   Segment tape;

@@ -64,7 +64,7 @@ struct Report {
   std::optional<SolveReport> adjoint;
   int64_t adjoint_solves = 0;       // backward passes so far
   int64_t adjoint_unconverged = 0;  // samples whose solve did not converge, summed over them
-  // Samples whose forward solve was not finite: they get no gradient, and give none to parameters.
+  // Samples whose solve or unrolled steps were not finite: no gradient, and none to parameters.
   int64_t left_out = 0;
 };
 
