@@ -27,26 +27,21 @@ HWY_INLINE void sum_row(const float* HWY_RESTRICT x, int64_t channels,
   });
 }
 
-// Any number of members: four vectors of channels at a time stay in registers.
+// Any number of members: up to four vectors of channels at a time stay in registers.
 template <>
 HWY_INLINE void sum_row<0>(const float* HWY_RESTRICT x, int64_t channels,
                            const int32_t* HWY_RESTRICT members, int64_t degree,
                            float* HWY_RESTRICT out) {
-  const D d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  int64_t begin = 0;
-  for (; begin + 4 * lanes <= channels; begin += 4 * lanes) {
-    V sum[4] = {hn::Zero(d), hn::Zero(d), hn::Zero(d), hn::Zero(d)};
-    for (int64_t m = 0; m < degree; ++m)
-      for (int v = 0; v < 4; ++v)
-        sum[v] = hn::Add(sum[v], hn::LoadU(d, x + members[m] * channels + begin + v * lanes));
-    for (int v = 0; v < 4; ++v) hn::StoreU(sum[v], d, out + begin + v * lanes);
-  }
-  for_vectors(channels - begin, [&](auto io, int64_t k) HWY_ATTR {
-    V sum = hn::Zero(d);
-    for (int64_t m = 0; m < degree; ++m)
-      sum = hn::Add(sum, io.load(x + members[m] * channels + begin + k));
-    io.store(sum, out + begin + k);
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
+  for_blocks<4>(channels, [&](auto io, int64_t k, auto vectors) HWY_ATTR {
+    V sum[vectors.value];
+    each<vectors.value>([&](auto v) HWY_ATTR { sum[v] = hn::Zero(D()); });
+    for (int64_t m = 0; m < degree; ++m) {
+      const float* member = x + members[m] * channels + k;
+      each<vectors.value>([&](auto v)
+                              HWY_ATTR { sum[v] = hn::Add(sum[v], io.load(member + v * lanes)); });
+    }
+    each<vectors.value>([&](auto v) HWY_ATTR { io.store(sum[v], out + k + v * lanes); });
   });
 }
 

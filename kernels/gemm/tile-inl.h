@@ -50,6 +50,7 @@ HWY_INLINE void add_term(Io io, const TileTerm& term, int64_t i, int64_t j,
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
   const float* a = term.a + i * term.a_row;
   const float* b = term.b + j;
+#pragma GCC unroll 4  // a sixth of a step of SymbolNet with AVX2, 1 % with AVX-512
   for (int64_t l = 0; l < term.k; ++l, a += term.a_step, b += term.b_row) {
     V row[kVectors];
     for (int v = 0; v < kVectors; ++v) row[v] = io.load(b + v * lanes);

@@ -8,8 +8,6 @@
 #define STILLPOINT_REFINE_FACTOR_STEP_INL_H
 #endif
 
-#include <cmath>
-
 #include "kernels/factor_sum/factor_sum-inl.h"
 #include "kernels/gemm/bf16_tile-inl.h"
 #include "kernels/gemm/tile-inl.h"
@@ -75,8 +73,12 @@ struct Step {
     return {x, row, weight};
   }
 
-  void gather(const CsrView& pattern, const float* x, int64_t n, float* out) const {
-    sum_rows({.x = x, .out = out, .pattern = pattern, .batch = 1, .channels = n}, 0, pattern.rows);
+  // Rows [first, first + rows) of the pattern times x, from row 0 of `out`.
+  void gather(CsrView pattern, int64_t first, int64_t rows, const float* x, int64_t n,
+              float* out) const {
+    pattern.offsets += first;
+    pattern.rows = rows;
+    sum_rows({.x = x, .out = out, .pattern = pattern, .batch = 1, .channels = n}, 0, rows);
   }
 
   // m, s and p of the states h.
@@ -84,7 +86,7 @@ struct Step {
     const int64_t c = z.channels;
     products.product(z.nodes, c, FromRow{w.message_bias}, StoreRelu{scratch.m, c},
                      term(h, c, packed.forward.message));
-    gather(members, scratch.m, c, scratch.s);
+    gather(members, 0, members.rows, scratch.m, c, scratch.s);
     for (int t = 0; t < z.types.count; ++t) {
       const int64_t first = z.types.first[t];
       const int64_t rows = z.types.first[t + 1] - first;
@@ -107,14 +109,24 @@ struct Step {
   // u of the variables [first, first + rows), from row 0 of `u`.
   void hidden(const float* h, int64_t first, int64_t rows, float* u) const {
     const int64_t c = z.channels, n = z.hidden;
-    const auto start = [&](auto io, int64_t i, int64_t j) HWY_ATTR {
-      V sum = io.load(w.clue + clues[first + i] * n + j);
+    const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
+    for (int64_t i = 0; i < rows;
+         ++i) {  // before the product, whose tiles would look up each vector
+      const float* clue = w.clue + clues[first + i] * n;
       const int32_t* offsets = factors.offsets + first + i;
-      for (int32_t e = offsets[0]; e < offsets[1]; ++e)
-        sum = hn::Add(sum, io.load(scratch.at_factors + factors.indices[e] * n + j));
-      return sum;
-    };
-    products.product(rows, n, start, StoreRelu{u, n}, term(h + first * c, c, packed.forward.own),
+      for_blocks<4>(n, [&](auto io, int64_t k, auto vectors) HWY_ATTR {
+        V sum[vectors.value];
+        each<vectors.value>([&](auto v) HWY_ATTR { sum[v] = io.load(clue + k + v * lanes); });
+        for (int32_t e = offsets[0]; e < offsets[1]; ++e) {
+          const float* from = scratch.at_factors + factors.indices[e] * n + k;
+          each<vectors.value>(
+              [&](auto v) HWY_ATTR { sum[v] = hn::Add(sum[v], io.load(from + v * lanes)); });
+        }
+        each<vectors.value>([&](auto v) HWY_ATTR { io.store(sum[v], u + i * n + k + v * lanes); });
+      });
+    }
+    products.product(rows, n, TileLoad{u, n}, StoreRelu{u, n},
+                     term(h + first * c, c, packed.forward.own),
                      term(scratch.m + first * c, c, packed.forward.heard));
   }
 
@@ -127,19 +139,27 @@ struct Step {
     };
     products.product(rows, c, start, TileStore{next + first * c, c},
                      term(u, z.hidden, packed.forward.update));
-    for (int64_t i = first; i < first + rows; ++i) {
-      float* y = next + i * c;
+    float scales[kBlock];  // all before the first is used: no row waits for another's root
+    for (int64_t i = 0; i < rows; ++i) {
+      const float* y = next + (first + i) * c;
       V squares = hn::Zero(D());
       for_vectors(c, [&](auto io, int64_t k) HWY_ATTR {
         const V v = io.load(y + k);
         squares = hn::MulAdd(v, v, squares);
       });
-      const float mean = sum_lanes(squares) / static_cast<float>(c);
-      const float scale = 1 / std::sqrt(mean + static_cast<float>(z.epsilon));
+      scales[i] = sum_lanes(squares) / static_cast<float>(c);
+    }
+    for_vectors(rows, [&](auto io, int64_t i) HWY_ATTR {
+      const V root =
+          hn::Sqrt(hn::Add(io.load(scales + i), hn::Set(D(), static_cast<float>(z.epsilon))));
+      io.store(hn::Div(hn::Set(D(), 1.f), root), scales + i);
+    });
+    for (int64_t i = 0; i < rows; ++i) {
+      float* y = next + (first + i) * c;
       for_vectors(c, [&](auto io, int64_t k) HWY_ATTR {
-        io.store(hn::Mul(io.load(y + k), hn::Set(D(), scale)), y + k);
+        io.store(hn::Mul(io.load(y + k), hn::Set(D(), scales[i])), y + k);
       });
-      if (r != nullptr) r[i] = scale;
+      if (r != nullptr) r[first + i] = scales[i];
     }
   }
 
@@ -186,7 +206,7 @@ struct Step {
   void through_factors(const RefineFactorParameters<float*>& d,
                        const Weights<typename P::Gradient>& dw) const {
     const int64_t c = z.channels, n = z.hidden;
-    gather(members, scratch.du, n, scratch.at_factors);
+    gather(members, 0, members.rows, scratch.du, n, scratch.at_factors);
     for (int t = 0; t < z.types.count; ++t) {
       const int64_t first = z.types.first[t];
       const int64_t end = z.types.first[t + 1];
@@ -216,14 +236,9 @@ struct Step {
     const int64_t c = z.channels, n = z.hidden;
     const float *du = scratch.du + first * n, *m = scratch.m + first * c;
     float* dm = scratch.block;
-    const auto gathered = [&](auto io, int64_t i, int64_t j) HWY_ATTR {
-      V sum = hn::Zero(D());
-      const int32_t* offsets = factors.offsets + first + i;
-      for (int32_t e = offsets[0]; e < offsets[1]; ++e)
-        sum = hn::Add(sum, io.load(scratch.ds + factors.indices[e] * c + j));
-      return sum;
-    };
-    products.product(rows, c, gathered, StoreMasked{dm, m, c}, term(du, n, packed.backward.heard));
+    gather(factors, first, rows, scratch.ds, c, dm);
+    products.product(rows, c, TileLoad{dm, c}, StoreMasked{dm, m, c},
+                     term(du, n, packed.backward.heard));
     if (wants_parameters(d)) {
       const auto own = products.right(h + first * c, c, rows, scratch.right[0]);
       const auto heard = products.right(m, c, rows, scratch.right[1]);
