@@ -179,8 +179,9 @@ Tensor refine_factor(const Tensor& h, const Tensor& clues, const FactorWeights& 
     saved.u = Tensor::empty({sizes.steps, sizes.boards, sizes.nodes, sizes.hidden}, h.options());
     saved.r = Tensor::empty({sizes.steps, sizes.boards, sizes.nodes}, h.options());
   }
-  if (recorded && sizes.steps == 1 && h.device() == Device::cpu && h.dtype() == DType::f32)
-    saved.messages = Tensor::empty({sizes.boards, kernels::message_count(sizes)}, h.options());
+  if (recorded && h.device() == Device::cpu && h.dtype() == DType::f32)
+    saved.messages =
+        Tensor::empty({sizes.steps, sizes.boards, kernels::message_count(sizes)}, h.options());
   Tensor work = workspace(sizes, h, Direction::forward);
   STILLPOINT_DISPATCH(refine_factor, h, ([&]<class T>() {
                         return kernels::RefineFactorArgs<T>{

@@ -27,15 +27,16 @@ HWY_INLINE void sum_row(const float* HWY_RESTRICT x, int64_t channels,
   });
 }
 
-// Any number of members: up to four vectors of channels at a time stay in registers.
-template <>
-HWY_INLINE void sum_row<0>(const float* HWY_RESTRICT x, int64_t channels,
-                           const int32_t* HWY_RESTRICT members, int64_t degree,
-                           float* HWY_RESTRICT out) {
+// Any number of members, added to start(io, k): up to four vectors of channels at a time stay in
+// registers.
+template <class Start>
+HWY_INLINE void add_members(const float* HWY_RESTRICT x, int64_t channels,
+                            const int32_t* HWY_RESTRICT members, int64_t degree, const Start& start,
+                            float* HWY_RESTRICT out) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
   for_blocks<4>(channels, [&](auto io, int64_t k, auto vectors) HWY_ATTR {
     V sum[vectors.value];
-    each<vectors.value>([&](auto v) HWY_ATTR { sum[v] = hn::Zero(D()); });
+    each<vectors.value>([&](auto v) HWY_ATTR { sum[v] = start(io, k + v * lanes); });
     for (int64_t m = 0; m < degree; ++m) {
       const float* member = x + members[m] * channels + k;
       each<vectors.value>([&](auto v)
@@ -43,6 +44,13 @@ HWY_INLINE void sum_row<0>(const float* HWY_RESTRICT x, int64_t channels,
     }
     each<vectors.value>([&](auto v) HWY_ATTR { io.store(sum[v], out + k + v * lanes); });
   });
+}
+template <>
+HWY_INLINE void sum_row<0>(const float* HWY_RESTRICT x, int64_t channels,
+                           const int32_t* HWY_RESTRICT members, int64_t degree,
+                           float* HWY_RESTRICT out) {
+  add_members(
+      x, channels, members, degree, [](auto, int64_t) HWY_ATTR { return hn::Zero(D()); }, out);
 }
 
 template <int kDegree>

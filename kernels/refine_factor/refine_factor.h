@@ -14,19 +14,19 @@
 //
 // Boards are independent and each goes through all refinements before the next begins, so that what
 // it needs (0.9 MB for 9x9, C = 32) stays in cache. The forward keeps u and r of every refinement
-// if a gradient is wanted; the backward computes m and p again, unless the CPU's forward of a
-// single refinement was asked to keep them, which pays where many products are formed at one point.
-// Gradients of the parameters are added up over at most kRefineFactorChunks groups of boards that
-// depend on the number of boards alone, then over the groups in their order: the same bits for any
-// number of threads. On CUDA there is a group for each multiprocessor, and the variables of a board
-// are added up in three parts: the same bits in every run on a device of that kind.
+// if a gradient is wanted; the backward computes m, s and p again, but on the CPU, where keeping
+// them too saves 3 % of a training step of SymbolNet. Gradients of the parameters are added up over
+// at most kRefineFactorChunks groups of boards that depend on the number of boards alone, then over
+// the groups in their order: the same bits for any number of threads. On CUDA there is a group for
+// each multiprocessor, and the variables of a board are added up in three parts: the same bits in
+// every run on a device of that kind.
 //
 // Outputs may not alias inputs. NaN in a state spreads over its board. At a kink, u = 0 or m = 0 or
 // p = 0, the derivative of relu is 0.
 //
 // Cost per variable and refinement with H = hidden, F factors and N variables: forward 2 C^2 +
 // 4 C H + 2 H C + F/N (2 C^2 + 2 C H) flops; backward twice that, or once if no gradients of the
-// parameters are wanted, and 2 C^2 + F/N 2 C^2 again unless its messages were kept.
+// parameters are wanted, and on CUDA 2 C^2 + F/N 2 C^2 again.
 #pragma once
 
 #include <cstdint>
@@ -109,7 +109,7 @@ struct RefineFactorArgs {
                 // ...]
   T* u;         // [steps, boards, nodes, hidden], or null
   T* r;         // [steps, boards, nodes], or null
-  T* messages;  // [boards, message_count(sizes)] m, s, p of a single step, or null; CPU alone
+  T* messages;  // [steps, boards, message_count(sizes)] m, s, p, or null; CPU alone
   T* workspace;
 };
 
@@ -121,7 +121,7 @@ struct RefineFactorBackwardArgs {
   const int32_t* clues;
   RefineFactorParameters<const T*> parameters;
   const T *states, *u, *r;  // from the forward, and so
-  const T* messages;        // or null
+  const T* messages;        // CPU alone
   const T* g;               // [steps, boards, nodes, C], of the states
   T* dh;                    // [boards, nodes, C]
   T* dparameters;           // [parameter_count], split as split_parameters says; or null

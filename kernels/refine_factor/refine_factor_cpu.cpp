@@ -18,17 +18,16 @@ namespace {
 
 template <class P>
 void refine_board(const RefineFactorArgs<float>& args, const P& products,
-                  const PackedWeights<typename P::Weight>& packed, const Scratch& all, int64_t b) {
+                  const Weights<typename P::Weight>& packed, const Scratch& all, int64_t b) {
   const RefineFactorSizes& z = args.sizes;
   const int64_t state = z.nodes * z.channels;
-  const Scratch scratch = with_messages(
-      all, args.messages == nullptr ? nullptr : args.messages + b * message_count(z), z);
-  const Step<P> step{products,     z,       args.parameters,         packed, args.members,
-                     args.factors, scratch, args.clues + b * z.nodes};
   const float* h = args.h + b * state;
   for (int64_t t = 0; t < z.steps; ++t) {
     const bool keep = args.u != nullptr;
     const int64_t at = t * z.boards + b;
+    const Scratch scratch = with_messages(all, args.messages, at, z);
+    const Step<P> step{products,     z,       args.parameters,         packed, args.members,
+                       args.factors, scratch, args.clues + b * z.nodes};
     float* next = keep               ? args.states + at * state
                   : t + 1 == z.steps ? args.states + b * state
                   : t % 2 == 0       ? scratch.even
@@ -47,20 +46,18 @@ void refine_board(const RefineFactorArgs<float>& args, const P& products,
 
 template <class P>
 void backward_board(const RefineFactorBackwardArgs<float>& args, const P& products,
-                    const PackedWeights<typename P::Weight>& packed, const Scratch& all,
+                    const Weights<typename P::Weight>& packed, const Scratch& all,
                     const RefineFactorParameters<float*>& d,
                     const Weights<typename P::Gradient>& dw, int64_t b) {
   const RefineFactorSizes& z = args.sizes;
   const int64_t state = z.nodes * z.channels;
-  // What is kept is only read.
-  float* kept =
-      args.messages == nullptr ? nullptr : const_cast<float*>(args.messages) + b * message_count(z);
-  const Scratch scratch = with_messages(all, kept, z);
-  const Step<P> step{products,     z,       args.parameters,         packed, args.members,
-                     args.factors, scratch, args.clues + b * z.nodes};
-  std::fill(scratch.dh, scratch.dh + state, 0.f);
+  std::fill(all.dh, all.dh + state, 0.f);
   for (int64_t t = z.steps; t-- > 0;) {
     const int64_t at = t * z.boards + b;
+    // What is kept is only read.
+    const Scratch scratch = with_messages(all, const_cast<float*>(args.messages), at, z);
+    const Step<P> step{products,     z,       args.parameters,         packed, args.members,
+                       args.factors, scratch, args.clues + b * z.nodes};
     const float* h = t == 0 ? args.h + b * state : args.states + (at - z.boards) * state;
     for (int64_t first = 0; first < z.nodes; first += kBlock) {
       const int64_t rows = std::min(kBlock, z.nodes - first);
@@ -68,32 +65,31 @@ void backward_board(const RefineFactorBackwardArgs<float>& args, const P& produc
                         rows);
       step.through_update(args.u + at * z.nodes * z.hidden, first, rows, d, dw);
     }
-    if (kept == nullptr) step.messages(h);
     step.through_factors(d, dw);
     for (int64_t first = 0; first < z.nodes; first += kBlock) {
       const int64_t rows = std::min(kBlock, z.nodes - first);
       step.through_messages(h, first, rows, d, dw);
     }
   }
-  std::copy(scratch.dh, scratch.dh + state, args.dh + b * state);
+  std::copy(all.dh, all.dh + state, args.dh + b * state);
 }
 
 // Boards [first, last).
-void forward_f32(const RefineFactorArgs<float>& args, const PackedWeights<Fp32Weight>& packed,
+void forward_f32(const RefineFactorArgs<float>& args, const Weights<Fp32Weight>& packed,
                  const Scratch& scratch, int64_t first, int64_t last) {
   for (int64_t b = first; b < last; ++b) refine_board(args, Fp32Products{}, packed, scratch, b);
 }
 
 void forward_bf16(const RefineFactorArgs<float>& args, const Bf16Kernel& kernel,
-                  const PackedWeights<Bf16Weight>& packed, const Scratch& scratch, int64_t first,
+                  const Weights<Bf16Weight>& packed, const Scratch& scratch, int64_t first,
                   int64_t last) {
   const Bf16Products products{kernel, scratch.strip};
   for (int64_t b = first; b < last; ++b) refine_board(args, products, packed, scratch, b);
 }
 
-void backward_f32(const RefineFactorBackwardArgs<float>& args,
-                  const PackedWeights<Fp32Weight>& packed, const Scratch& scratch,
-                  const RefineFactorParameters<float*>& d, int64_t first, int64_t last) {
+void backward_f32(const RefineFactorBackwardArgs<float>& args, const Weights<Fp32Weight>& packed,
+                  const Scratch& scratch, const RefineFactorParameters<float*>& d, int64_t first,
+                  int64_t last) {
   Weights<Fp32Gradient> dw{};
   if (wants_parameters(d))
     for_each(dw, d, args.sizes,
@@ -105,7 +101,7 @@ void backward_f32(const RefineFactorBackwardArgs<float>& args,
 }
 
 void backward_bf16(const RefineFactorBackwardArgs<float>& args, const Bf16Kernel& kernel,
-                   const PackedWeights<Bf16Weight>& packed, Scratch scratch,
+                   const Weights<Bf16Weight>& packed, Scratch scratch,
                    const RefineFactorParameters<float*>& d, int64_t first, int64_t last) {
   const Bf16Products products{kernel, scratch.strip};
   if (wants_parameters(d))

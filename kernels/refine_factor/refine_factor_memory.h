@@ -35,33 +35,30 @@ void for_each(Weights<W>& each, const RefineFactorParameters<P>& w, const Refine
   }
 }
 
-template <class W>
-struct PackedWeights {
-  Weights<W> forward, backward;
-};
-
 enum class Direction : uint8_t { forward, backward };
 
+// The weights that rows are multiplied with: transposed in the forward, as they are in the
+// backward.
 template <class Packer>
-PackedWeights<typename Packer::Weight> pack(const RefineFactorParameters<const float*>& w,
-                                            const RefineFactorSizes& z, Direction direction,
-                                            const Packer& packer) {
+Weights<typename Packer::Weight> pack(const RefineFactorParameters<const float*>& w,
+                                      const RefineFactorSizes& z, Direction direction,
+                                      const Packer& packer) {
   using Weight = typename Packer::Weight;
-  PackedWeights<Weight> packed{};
-  for_each(packed.forward, w, z,
-           [&](Weight& to, const float* from, int64_t offset, int64_t row, int64_t out,
-               int64_t in) { to = packer.transposed(from, offset, row, out, in); });
-  if (direction == Direction::backward)
-    for_each(packed.backward, w, z,
-             [&](Weight& to, const float* from, int64_t offset, int64_t row, int64_t out,
-                 int64_t in) { to = packer.straight(from, offset, row, out, in); });
+  Weights<Weight> packed{};
+  for_each(
+      packed, w, z,
+      [&](Weight& to, const float* from, int64_t offset, int64_t row, int64_t out, int64_t in) {
+        to = direction == Direction::forward ? packer.transposed(from, offset, row, out, in)
+                                             : packer.straight(from, offset, row, out, in);
+      });
   return packed;
 }
 
 // Scratch memory of one thread.
 struct Scratch {
-  float *m, *s, *p, *at_factors, *block;
-  float *even, *odd;    // forward: states that nobody keeps
+  float *at_factors, *block;
+  float *m, *s, *p;     // forward: messages
+  float *even, *odd;    // and states that nobody keeps
   float *dh, *du, *ds;  // backward
   // Of products in bfloat16: what they read, and gradients while they are added up.
   Bf16Strip strip;
@@ -74,12 +71,12 @@ struct Scratch {
 inline Scratch make_scratch(Pieces& pieces, const RefineFactorSizes& z, Direction direction) {
   const int64_t c = z.channels, n = z.hidden, most = std::max(c, n);
   Scratch x{};
-  x.m = pieces.floats(z.nodes * c);
-  x.s = pieces.floats(z.factors() * c);
-  x.p = pieces.floats(z.factors() * c);
   x.at_factors = pieces.floats(z.factors() * n);
   x.block = pieces.floats(kBlock * most);
   if (direction == Direction::forward) {
+    x.m = pieces.floats(z.nodes * c);
+    x.s = pieces.floats(z.factors() * c);
+    x.p = pieces.floats(z.factors() * c);
     x.even = pieces.floats(z.nodes * c);
     x.odd = pieces.floats(z.nodes * c);
   } else {
@@ -103,10 +100,10 @@ inline Scratch make_scratch(Pieces& pieces, const RefineFactorSizes& z, Directio
   return x;
 }
 
-// The same with m, s and p of one board in the place that the caller keeps for them, if it does.
-inline Scratch with_messages(Scratch x, float* kept, const RefineFactorSizes& z) {
+// The same with m, s and p where the caller keeps those of a step and board, at of all, if it does.
+inline Scratch with_messages(Scratch x, float* kept, int64_t at, const RefineFactorSizes& z) {
   if (kept == nullptr) return x;
-  x.m = kept;
+  x.m = kept + at * message_count(z);
   x.s = x.m + z.nodes * z.channels;
   x.p = x.s + z.factors() * z.channels;
   return x;

@@ -34,7 +34,9 @@ struct StoreRelu {
     io.store(relu(v), data + i * row + j);
   }
 };
-// Stores a gradient where relu let its value y through.
+// Stores a gradient where relu let its value y through: where 2 y > y. A zero to compare y with
+// would keep a register through the product's loop, which needs all 16 of AVX2 for its sums (6 % of
+// a training step of SymbolNet). It differs for y = infinity alone, behind which all is NaN.
 struct StoreMasked {
   float* data;
   const float* y;
@@ -42,9 +44,23 @@ struct StoreMasked {
   template <class Io>
   HWY_INLINE void operator()(Io io, V v, int64_t i, int64_t j) const {
     const int64_t at = i * row + j;
-    io.store(hn::IfThenElseZero(hn::Gt(io.load(y + at), hn::Zero(D())), v), data + at);
+    const V gate = io.load(y + at);
+    const V twice = hn::Add(gate, gate);
+    io.store(hn::IfThenElseZero(hn::Gt(twice, gate), v), data + at);
   }
 };
+
+// Has x [count] brought into the second-level cache, of which a line holds 16 numbers.
+HWY_INLINE void prefetch(const float* x, int64_t count) {
+  for (int64_t k = 0; k < count; k += 16) __builtin_prefetch(x + k, 0, 2);
+}
+
+// Rows [first, first + rows) of a pattern.
+HWY_INLINE CsrView rows_of(CsrView pattern, int64_t first, int64_t rows) {
+  pattern.offsets += first;
+  pattern.rows = rows;
+  return pattern;
+}
 
 // sum [n] += the rows of x.
 HWY_INLINE void add_rows(float* sum, const float* x, int64_t n, int64_t rows) {
@@ -63,7 +79,7 @@ struct Step {
   const P& products;
   const RefineFactorSizes& z;
   const RefineFactorParameters<const float*>& w;
-  const PackedWeights<Weight>& packed;
+  const Weights<Weight>& packed;
   const CsrView& members;
   const CsrView& factors;
   const Scratch& scratch;
@@ -73,25 +89,22 @@ struct Step {
     return {x, row, weight};
   }
 
-  // Rows [first, first + rows) of the pattern times x, from row 0 of `out`.
-  void gather(CsrView pattern, int64_t first, int64_t rows, const float* x, int64_t n,
-              float* out) const {
-    pattern.offsets += first;
-    pattern.rows = rows;
-    sum_rows({.x = x, .out = out, .pattern = pattern, .batch = 1, .channels = n}, 0, rows);
+  // The pattern times x.
+  void gather(const CsrView& pattern, const float* x, int64_t n, float* out) const {
+    sum_rows({.x = x, .out = out, .pattern = pattern, .batch = 1, .channels = n}, 0, pattern.rows);
   }
 
   // m, s and p of the states h.
   void messages(const float* h) const {
     const int64_t c = z.channels;
     products.product(z.nodes, c, FromRow{w.message_bias}, StoreRelu{scratch.m, c},
-                     term(h, c, packed.forward.message));
-    gather(members, 0, members.rows, scratch.m, c, scratch.s);
+                     term(h, c, packed.message));
+    gather(members, scratch.m, c, scratch.s);
     for (int t = 0; t < z.types.count; ++t) {
       const int64_t first = z.types.first[t];
       const int64_t rows = z.types.first[t + 1] - first;
       products.product(rows, c, FromRow{w.factor_bias + t * c}, StoreRelu{scratch.p + first * c, c},
-                       term(scratch.s + first * c, c, packed.forward.factor[t]));
+                       term(scratch.s + first * c, c, packed.factor[t]));
     }
   }
 
@@ -102,32 +115,23 @@ struct Step {
       const int64_t first = z.types.first[t];
       const int64_t rows = z.types.first[t + 1] - first;
       products.product(rows, n, FromZero{}, TileStore{scratch.at_factors + first * n, n},
-                       term(scratch.p + first * c, c, packed.forward.collect[t]));
+                       term(scratch.p + first * c, c, packed.collect[t]));
     }
   }
 
   // u of the variables [first, first + rows), from row 0 of `u`.
   void hidden(const float* h, int64_t first, int64_t rows, float* u) const {
     const int64_t c = z.channels, n = z.hidden;
-    const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
-    for (int64_t i = 0; i < rows;
-         ++i) {  // before the product, whose tiles would look up each vector
+    // Before the product, whose tiles would look every vector up for itself.
+    for (int64_t i = 0; i < rows; ++i) {
       const float* clue = w.clue + clues[first + i] * n;
       const int32_t* offsets = factors.offsets + first + i;
-      for_blocks<4>(n, [&](auto io, int64_t k, auto vectors) HWY_ATTR {
-        V sum[vectors.value];
-        each<vectors.value>([&](auto v) HWY_ATTR { sum[v] = io.load(clue + k + v * lanes); });
-        for (int32_t e = offsets[0]; e < offsets[1]; ++e) {
-          const float* from = scratch.at_factors + factors.indices[e] * n + k;
-          each<vectors.value>(
-              [&](auto v) HWY_ATTR { sum[v] = hn::Add(sum[v], io.load(from + v * lanes)); });
-        }
-        each<vectors.value>([&](auto v) HWY_ATTR { io.store(sum[v], u + i * n + k + v * lanes); });
-      });
+      add_members(
+          scratch.at_factors, n, factors.indices + offsets[0], offsets[1] - offsets[0],
+          [&](auto io, int64_t k) HWY_ATTR { return io.load(clue + k); }, u + i * n);
     }
-    products.product(rows, n, TileLoad{u, n}, StoreRelu{u, n},
-                     term(h + first * c, c, packed.forward.own),
-                     term(scratch.m + first * c, c, packed.forward.heard));
+    products.product(rows, n, TileLoad{u, n}, StoreRelu{u, n}, term(h + first * c, c, packed.own),
+                     term(scratch.m + first * c, c, packed.heard));
   }
 
   // h' of the same variables, and r.
@@ -138,7 +142,7 @@ struct Step {
       return hn::Add(io.load(w.update_bias + j), io.load(h + (first + i) * c + j));
     };
     products.product(rows, c, start, TileStore{next + first * c, c},
-                     term(u, z.hidden, packed.forward.update));
+                     term(u, z.hidden, packed.update));
     float scales[kBlock];  // all before the first is used: no row waits for another's root
     for (int64_t i = 0; i < rows; ++i) {
       const float* y = next + (first + i) * c;
@@ -194,8 +198,10 @@ struct Step {
     const float* dy = scratch.dh + first * c;
     float* du = scratch.du + first * n;
     products.product(rows, n, FromZero{}, StoreMasked{du, u + first * n, n},
-                     term(dy, c, packed.backward.update));
+                     term(dy, c, packed.update));
     if (!wants_parameters(d)) return;
+    const int64_t next = first + rows;
+    prefetch(u + next * n, std::min(rows, z.nodes - next) * n);  // kept long ago, asked for next
     products.add_gradient(dw.update, products.left(dy, c, rows, scratch.left),
                           products.right(u + first * n, n, rows, scratch.right[0]));
     add_rows(d.update_bias, dy, c, rows);
@@ -206,7 +212,7 @@ struct Step {
   void through_factors(const RefineFactorParameters<float*>& d,
                        const Weights<typename P::Gradient>& dw) const {
     const int64_t c = z.channels, n = z.hidden;
-    gather(members, 0, members.rows, scratch.du, n, scratch.at_factors);
+    gather(members, scratch.du, n, scratch.at_factors);
     for (int t = 0; t < z.types.count; ++t) {
       const int64_t first = z.types.first[t];
       const int64_t end = z.types.first[t + 1];
@@ -215,7 +221,7 @@ struct Step {
         const float *dv = scratch.at_factors + f * n, *p = scratch.p + f * c;
         float* dp = scratch.block;
         products.product(rows, c, FromZero{}, StoreMasked{dp, p, c},
-                         term(dv, n, packed.backward.collect[t]));
+                         term(dv, n, packed.collect[t]));
         if (wants_parameters(d)) {
           products.add_gradient(dw.collect[t], products.left(dv, n, rows, scratch.left),
                                 products.right(p, c, rows, scratch.right[0]));
@@ -224,7 +230,7 @@ struct Step {
           add_rows(d.factor_bias + t * c, dp, c, rows);
         }
         products.product(rows, c, FromZero{}, TileStore{scratch.ds + f * c, c},
-                         term(dp, c, packed.backward.factor[t]));
+                         term(dp, c, packed.factor[t]));
       }
     }
   }
@@ -236,9 +242,8 @@ struct Step {
     const int64_t c = z.channels, n = z.hidden;
     const float *du = scratch.du + first * n, *m = scratch.m + first * c;
     float* dm = scratch.block;
-    gather(factors, first, rows, scratch.ds, c, dm);
-    products.product(rows, c, TileLoad{dm, c}, StoreMasked{dm, m, c},
-                     term(du, n, packed.backward.heard));
+    gather(rows_of(factors, first, rows), scratch.ds, c, dm);
+    products.product(rows, c, TileLoad{dm, c}, StoreMasked{dm, m, c}, term(du, n, packed.heard));
     if (wants_parameters(d)) {
       const auto own = products.right(h + first * c, c, rows, scratch.right[0]);
       const auto heard = products.right(m, c, rows, scratch.right[1]);
@@ -249,8 +254,8 @@ struct Step {
       add_rows(d.message_bias, dm, c, rows);
     }
     float* dh = scratch.dh + first * c;
-    products.product(rows, c, TileLoad{dh, c}, TileStore{dh, c}, term(du, n, packed.backward.own),
-                     term(dm, c, packed.backward.message));
+    products.product(rows, c, TileLoad{dh, c}, TileStore{dh, c}, term(du, n, packed.own),
+                     term(dm, c, packed.message));
   }
 };
 
