@@ -24,6 +24,7 @@ TASKS = {
     'symbol_train': Task('symbol', 'train', 32, 4),
     'symbol_infer': Task('symbol', 'infer', 32, 16),
 }
+PLAIN, AS_IT_COMES = 'plain', 'plain, glibc as it is'
 PEER = [PEER_PYTHON, ROOT / 'bench/peers/models_torch.py']
 
 
@@ -56,6 +57,7 @@ def time_task(program, name, boards, threads, rounds):
         problem = task.problem(folder, boards)
         ours = Contender([program], problem, environment(threads))
         peer = Contender(PEER, problem, environment(threads))
+        untuned = Contender(PEER, problem, environment(threads, {})) if PLAIN in peer.forms else None
         where = 'a GPU' if device() == 'cuda' else f'{threads} thread(s)'
         print(f'\n{name}: {boards} boards, {task.channels} channels, {task.steps} steps, {where}')
         verify(ours, peer, folder)
@@ -67,8 +69,11 @@ def time_task(program, name, boards, threads, rounds):
             for contender in (ours, peer):
                 for form in contender.forms:
                     times.setdefault(form, []).append(contender.time(form, task.kind, 1))
-        ours.close()
-        peer.close()
+            if untuned:
+                times.setdefault(AS_IT_COMES, []).append(untuned.time(PLAIN, task.kind, 1))
+        for contender in (ours, peer, untuned):
+            if contender:
+                contender.close()
     table(times, ours.forms[0])
     if not floors:
         return times
@@ -126,7 +131,7 @@ def run(tasks, all_threads, boards, rounds):
         ours = {}
         for threads in all_threads:
             times = time_task(program, name, boards, threads, rounds)
-            forms[name] = list(times)
+            forms[name] = [form for form in times if form != AS_IT_COMES]
             ours[threads] = statistics.median(times[forms[name][0]])
         if 1 in ours and 2 in ours:
             print(f'{name}: two threads are {ours[1] / ours[2]:.2f} times as fast as one', flush=True)

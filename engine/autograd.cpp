@@ -62,12 +62,11 @@ std::unordered_set<const Node*> nodes_towards(const std::vector<std::shared_ptr<
 
 void accumulate(Tensor& sum, const Tensor& g) { sum = sum.defined() ? ops::add(sum, g) : g; }
 
-// Sends the cotangents down the tape. With targets: returns their gradients and touches nothing
-// else. Without: adds to the grad() of every leaf. Stays on the part of the tape that begins with
-// the node `first_id`.
+// Sends the cotangents down the tape. With targets: returns their gradients. Without: finds those
+// of the leaves. Stays on the part of the tape that begins with the node `first_id`.
 std::vector<Tensor> sweep(std::span<const Tensor> roots, std::span<const Tensor> cotangents,
-                          const std::vector<Tensor>* targets, BackwardOptions options,
-                          uint64_t first_id = 0) {
+                          const std::vector<Tensor>* targets, LeafGradients* leaves,
+                          BackwardOptions options, uint64_t first_id = 0) {
   std::map<Point, size_t> target_index;
   std::vector<Tensor> result(targets ? targets->size() : 0);
   if (targets)
@@ -81,6 +80,7 @@ std::vector<Tensor> sweep(std::span<const Tensor> roots, std::span<const Tensor>
   const auto useful =
       targets ? nodes_towards(nodes, target_index) : std::unordered_set<const Node*>{};
   std::unordered_map<const Node*, std::vector<Tensor>> pending;
+  std::map<Point, size_t> leaf_index;
 
   const auto deliver = [&](const Tensor& t, const Tensor& g) {
     if (const auto target = target_index.find(point_of(t)); target != target_index.end())
@@ -89,10 +89,10 @@ std::vector<Tensor> sweep(std::span<const Tensor> roots, std::span<const Tensor>
       auto& slots = pending[node.get()];
       slots.resize(node->output_shapes.size());
       accumulate(slots[static_cast<size_t>(AutogradAccess::impl(t)->node_output)], g);
-    } else if (!targets && t.requires_grad()) {
-      Tensor grad = t.grad();
-      accumulate(grad, g);
-      AutogradAccess::impl(t)->gradient = grad;
+    } else if (leaves && t.requires_grad()) {
+      const auto [leaf, fresh] = leaf_index.try_emplace(point_of(t), leaves->size());
+      if (fresh) leaves->emplace_back(t, Tensor());
+      accumulate((*leaves)[leaf->second].second, g);
     }
   };
 
@@ -140,13 +140,26 @@ void check_cotangent(const Tensor& output, const Tensor& cotangent) {
 
 }  // namespace
 
-void backward(const Tensor& loss, BackwardOptions options) {
+LeafGradients leaf_gradients(const Tensor& loss, BackwardOptions options) {
   check<ShapeError>(loss.numel() == 1, "backward: wanted a loss of one element, got shape {}",
                     loss.shape());
   check<GradientError>(loss.requires_grad(),
                        "backward: the loss does not depend on anything that needs a gradient");
   const Tensor one = Tensor::full(loss.shape(), 1.0, loss.options());
-  sweep({&loss, 1}, {&one, 1}, nullptr, options);
+  LeafGradients found;
+  sweep({&loss, 1}, {&one, 1}, nullptr, &found, options);
+  return found;
+}
+
+void add_gradients(const LeafGradients& gradients) {
+  for (const auto& [leaf, g] : gradients) accumulate(AutogradAccess::impl(leaf)->gradient, g);
+}
+
+void backward(const Tensor& loss, BackwardOptions options) {
+  const LeafGradients gradients = leaf_gradients(loss, options);
+  std::optional<NoGrad> quiet;
+  if (!options.create_graph) quiet.emplace();
+  add_gradients(gradients);
 }
 
 std::vector<Tensor> vjp(std::span<const Tensor> outputs, std::span<const Tensor> inputs,
@@ -158,7 +171,7 @@ std::vector<Tensor> vjp(std::span<const Tensor> outputs, std::span<const Tensor>
     check<GradientError>(input.requires_grad(),
                          "vjp: an input of shape {} does not require a gradient", input.shape());
   const std::vector<Tensor> targets(inputs.begin(), inputs.end());
-  return sweep(outputs, cotangents, &targets, options);
+  return sweep(outputs, cotangents, &targets, nullptr, options);
 }
 
 Tensor vjp(const Tensor& output, const Tensor& input, const Tensor& cotangent,
@@ -212,7 +225,7 @@ std::vector<Tensor> segment_vjp(const Segment& segment, const std::vector<Tensor
                                 const Tensor& cotangent, BackwardOptions options) {
   std::optional<OnlySince> only;
   if (segment.mode == Captured::constant) only.emplace(segment.first_id);
-  return sweep({&segment.output, 1}, {&cotangent, 1}, &targets, options, segment.first_id);
+  return sweep({&segment.output, 1}, {&cotangent, 1}, &targets, nullptr, options, segment.first_id);
 }
 
 }  // namespace autograd

@@ -118,7 +118,7 @@ int run(Given& given, const CLI::App& app) {
   const sudoku::CarryOptions defaults = sudoku::carry_options(given.regime);
   carry.window = given.window > 0 ? given.window : defaults.window;
   carry.segments = given.segments > 0 ? given.segments : defaults.segments;
-  carry.slice = sudoku::default_slice(c.train.net.model, c.common.device);
+  carry.slice = sudoku::default_slice(c.train.net.model, given.regime, c.common.device);
   carry.equilibrium = defaults.equilibrium;
   if (carry.equilibrium) given.equilibrium.apply(*carry.equilibrium);
   if (learned) check_baseline(c.train);

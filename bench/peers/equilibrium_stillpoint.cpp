@@ -107,7 +107,8 @@ class Contender {
   }
   void for_slices(auto&& body) {
     loss_ = 0;
-    const auto slice = static_cast<size_t>(sudoku::default_slice(net_->options.model, Device::cpu));
+    const auto slice = static_cast<size_t>(
+        sudoku::default_slice(net_->options.model, sudoku::Regime::equilibrium, Device::cpu));
     for (size_t begin = 0; begin < givens_.size(); begin += slice) {
       const size_t size = std::min(slice, givens_.size() - begin);
       const std::span<const Board> solutions = std::span(solutions_).subspan(begin, size);

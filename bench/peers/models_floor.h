@@ -18,7 +18,8 @@ struct Task {
 
   // Boards that our side refines together: the defaults of training and of evaluation.
   int64_t slice() const {
-    return train ? sudoku::default_slice(model, device) : sudoku::default_batch(device);
+    return train ? sudoku::default_slice(model, sudoku::Regime::unroll, device)
+                 : sudoku::default_batch(device);
   }
 };
 

@@ -33,6 +33,7 @@
 #include "engine/optim/adamw.h"
 #include "kernels/common/simd.h"
 #include "models/sudoku/generator.h"
+#include "models/sudoku/slices.h"
 
 namespace stillpoint::bench {
 namespace {
@@ -113,10 +114,11 @@ class Contender {
   // The mean loss of all refinements and its gradients, as CarryPool forms them for fresh boards.
   double gradients() {
     double total = 0;
-    for_slices([&](std::span<const Board> givens, std::span<const Board> solutions) {
-      const auto size = static_cast<int64_t>(givens.size());
-      const Tensor states = net_->trajectory(net_->start(size), net_->encode(givens), task_.steps);
-      const std::vector<int32_t> once = sudoku::digits(solutions).to_vector<int32_t>();
+    sudoku::for_slices(task_.boards, task_.slice(), task_.device, [&](int64_t begin, int64_t size) {
+      const Slice slice = part(begin, size);
+      const Tensor states =
+          net_->trajectory(net_->start(size), net_->encode(slice.givens), task_.steps);
+      const std::vector<int32_t> once = sudoku::digits(slice.solutions).to_vector<int32_t>();
       std::vector<int32_t> wanted;
       for (int64_t t = 0; t < task_.steps; ++t)
         wanted.insert(wanted.end(), once.begin(), once.end());
@@ -125,8 +127,10 @@ class Contender {
           Tensor::from(wanted, {task_.steps, size, logits.dim(-2)}).to(task_.device);
       const double share = static_cast<double>(size) / static_cast<double>(task_.boards);
       const Tensor loss = ops::affine(ops::cross_entropy(logits, targets), share);
-      backward(loss);
-      total += loss.item();
+      return [&total, of_slice = loss.item(), gradients = leaf_gradients(loss)] {
+        add_gradients(gradients);
+        total += of_slice;
+      };
     });
     return total;
   }
@@ -138,19 +142,21 @@ class Contender {
   std::vector<Tensor> infer() const {
     const NoGrad none;
     std::vector<Tensor> logits;
-    for_slices([&](std::span<const Board> givens, std::span<const Board>) {
-      const Tensor start = net_->start(static_cast<int64_t>(givens.size()));
-      logits.push_back(net_->logits(net_->refine(start, net_->encode(givens), task_.steps)));
-    });
+    for (int64_t begin = 0; begin < task_.boards; begin += task_.slice()) {
+      const int64_t size = std::min(task_.slice(), task_.boards - begin);
+      const Tensor puzzles = net_->encode(part(begin, size).givens);
+      logits.push_back(net_->logits(net_->refine(net_->start(size), puzzles, task_.steps)));
+    }
     return logits;
   }
-  void for_slices(auto&& body) const {
-    const std::span<const Board> givens = givens_, solutions = solutions_;
-    const auto slice = static_cast<size_t>(task_.slice());
-    for (size_t begin = 0; begin < givens.size(); begin += slice) {
-      const size_t size = std::min(slice, givens.size() - begin);
-      body(givens.subspan(begin, size), solutions.subspan(begin, size));
-    }
+  struct Slice {
+    std::span<const Board> givens, solutions;
+  };
+  Slice part(int64_t begin, int64_t size) const {
+    const auto cut = [&](const std::vector<Board>& all) {
+      return std::span(all).subspan(static_cast<size_t>(begin), static_cast<size_t>(size));
+    };
+    return {cut(givens_), cut(solutions_)};
   }
 
   Task task_;

@@ -1,5 +1,6 @@
-"""The two models as PyTorch takes them best. A form computes the loss of training and the answer of
-inference from a dictionary of weights with the names of our checkpoints."""
+"""The two models as PyTorch takes them best, and SymbolNet as its equations read. A form computes the
+loss of training and the answer of inference from a dictionary of weights with the names of our
+checkpoints."""
 import dataclasses
 import typing
 
@@ -75,6 +76,32 @@ class SymbolNet:
         return F.linear(h, w['readout.weight'], w['readout.bias']).view(-1, 81, 9)
 
 
+class PlainSymbolNet(SymbolNet):
+    """As the equations read: what a candidate's update reads in one row, and one product for it."""
+
+    def prepare(self, w, givens):
+        prepared, h = super().prepare(w, givens)
+        weight = torch.cat([w['own.weight'], w['collect.weight']], 1)
+        return (*prepared, weight), h
+
+    def step(self, prepared, h):
+        w, clue, factors, weight = prepared
+        c = h.shape[-1]
+        m = F.relu(F.linear(h, w['message.weight'], w['message.bias'])).view(-1, 9, 9, 9, c)
+
+        def factor(kind, sums):
+            f, b, _ = factors[kind]
+            return F.relu(F.linear(sums, f, b))
+        lines = factor(0, m.sum(2, keepdim=True)) + factor(0, m.sum(1, keepdim=True))
+        boxes = factor(1, m.view(-1, 3, 3, 3, 3, 9, c).sum((2, 4), keepdim=True))
+        boxes = boxes.expand(-1, 3, 3, 3, 3, 9, c).reshape(m.shape)
+        cells = factor(2, m.sum(3, keepdim=True)).expand_as(m)
+        read = torch.cat([h.view_as(m), m, lines, boxes, cells], -1)
+        u = F.relu(F.linear(read, weight) + clue.view(*m.shape[:-1], -1))
+        y = h + F.linear(u, w['update.weight'], w['update.bias']).view_as(h)
+        return F.rms_norm(y, (c,), eps=1e-5)
+
+
 @dataclasses.dataclass
 class Form:
     net: typing.Any
@@ -106,15 +133,19 @@ class Form:
 FORMS = {
     'refine': [('loop_in_place', 8, False), ('loop_in_place', 0, False), ('select', 0, False),
                ('recompute', 8, False), ('loop', 8, True), ('loop', 0, True)],
-    'symbol': [('views', 8, False), ('views', 0, False), ('views', 8, True), ('views', 0, True)],
+    'symbol': [('views', 8, False), ('views', 0, False), ('plain', 0, False), ('views', 8, True),
+               ('views', 0, True)],
 }
 if DEVICE == 'cuda':  # whose caches hold no few boards
     FORMS = {'refine': [('loop_in_place', 0, False), ('select', 0, False), ('recompute', 0, False), ('loop', 0, True)],
-             'symbol': [('views', 0, False), ('views', 0, True)]}
+             'symbol': [('views', 0, False), ('plain', 0, False), ('views', 0, True)]}
 
 
 def forms_of(model):
     """By name, as compile:loop/8_boards."""
-    return {'compile:' * compiled + how + f'/{boards}_boards' * (boards > 0):
-            Form(SymbolNet() if model == 'symbol' else RefineNet(how), boards, compiled)
+    def net(how):
+        if model == 'refine':
+            return RefineNet(how)
+        return PlainSymbolNet() if how == 'plain' else SymbolNet()
+    return {'compile:' * compiled + how + f'/{boards}_boards' * (boards > 0): Form(net(how), boards, compiled)
             for how, boards, compiled in FORMS[model]}

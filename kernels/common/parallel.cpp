@@ -22,7 +22,10 @@ class Worker {
 
 }  // namespace
 
-int num_threads() { return requested_threads > 0 ? requested_threads : omp_get_max_threads(); }
+int num_threads() {
+  if (omp_in_parallel()) return 1;
+  return requested_threads > 0 ? requested_threads : omp_get_max_threads();
+}
 
 void set_num_threads(int n) { requested_threads = n; }
 
@@ -32,7 +35,7 @@ namespace detail {
 
 void parallel_chunks(int64_t chunks, void (*body)(void*, int64_t), void* context) {
   const int threads = static_cast<int>(chunks < num_threads() ? chunks : num_threads());
-  if (threads <= 1 || omp_in_parallel()) {
+  if (threads <= 1) {
     const Worker alone(0);
     for (int64_t chunk = 0; chunk < chunks; ++chunk) body(context, chunk);
     return;

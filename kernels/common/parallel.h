@@ -7,8 +7,8 @@
 
 namespace stillpoint::kernels {
 
-// Threads that parallel_for may use; set_num_threads(0) returns to the default (OMP_NUM_THREADS or
-// all cores).
+// Threads that parallel_for may use: one inside another's body. set_num_threads(0) returns to the
+// default (OMP_NUM_THREADS or all cores).
 int num_threads();
 void set_num_threads(int n);
 

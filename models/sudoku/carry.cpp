@@ -68,9 +68,10 @@ CarryOptions carry_options(Regime regime) {
   return options;
 }
 
-int64_t default_slice(Model model, Device device) {
+int64_t default_slice(Model model, Regime regime, Device device) {
   if (model == Model::learned_graph) return 8;
-  return device == Device::cuda ? 256 : 4;
+  if (device == Device::cuda) return 256;
+  return regime == Regime::equilibrium ? 4 : 1;
 }
 
 Regime regime_of(const CarryOptions& options) {
@@ -159,9 +160,10 @@ Tensor CarryPool::window_start(const Network& net, int64_t begin, int64_t size) 
                   ops::mul(carried, ops::affine(start, -1.0, 1.0)));
 }
 
-// One slice through one window, or to its fixed points, and back. Adds its part to the means.
-void CarryPool::window(const Network& net, int64_t begin, int64_t size, CarryReport& report,
-                       std::span<char> solved) {
+// One slice through one window, or to its fixed points, and back. Says what to add to the means and
+// to the gradients of the network.
+AfterSlice CarryPool::window(const Network& net, int64_t begin, int64_t size, CarryReport& report,
+                             std::span<char> solved) {
   const std::vector<int32_t> wanted = digits(part(solutions_, begin, size)).to_vector<int32_t>();
   const Lesson lesson{.givens = part(givens_, begin, size),
                       .h = window_start(net, begin, size),
@@ -174,20 +176,21 @@ void CarryPool::window(const Network& net, int64_t begin, int64_t size, CarryRep
   const Learned learned = options_.equilibrium ? fixed.learned : net.learn(lesson, random);
   const auto boards = static_cast<double>(options_.boards);
   const double share = static_cast<double>(size) / boards;
-  backward(ops::affine(learned.loss, share));
+  const LeafGradients gradients = leaf_gradients(ops::affine(learned.loss, share));
   const Shape& shape = learned.h.shape();
   state_.states.alias(shape, begin * shape[1] * shape[2]).assign(learned.h);
-
-  report.loss += learned.mean * share;
-  if (options_.equilibrium) {
-    report.equilibrium.add(fixed, 1 / boards);
-    report.equilibrium.penalty += fixed.penalty * share;
-  }
   const auto answers = read_answers(learned.logits, lesson.givens);
   for (size_t b = 0; b < answers.size(); ++b) {
     const size_t slot = static_cast<size_t>(begin) + b;
     solved[slot] = answers[b].board == solutions_[slot];
   }
+  return [this, &report, fixed, boards, share, mean = learned.mean, gradients] {
+    add_gradients(gradients);
+    report.loss += mean * share;
+    if (!options_.equilibrium) return;
+    report.equilibrium.add(fixed, 1 / boards);
+    report.equilibrium.penalty += fixed.penalty * share;
+  };
 }
 
 CarryReport CarryPool::step(const Network& net, const std::function<void()>& after_slice) {
@@ -196,11 +199,12 @@ CarryReport CarryPool::step(const Network& net, const std::function<void()>& aft
   }
   CarryReport report;
   std::vector<char> solved(static_cast<size_t>(options_.boards));
-  for (int64_t begin = 0; begin < options_.boards; begin += options_.slice) {
-    const int64_t size = std::min(options_.slice, options_.boards - begin);
-    window(net, begin, size, report, solved);
-    if (after_slice) after_slice();
-  }
+  for_slices(options_.boards, options_.slice, net.device(), [&](int64_t begin, int64_t size) {
+    return [&after_slice, add = window(net, begin, size, report, solved)] {
+      add();
+      if (after_slice) after_slice();
+    };
+  });
   Philox random = Philox::from_state(state_.random);
   std::vector<int64_t> leaving;
   for (size_t slot = 0; slot < solved.size(); ++slot) {

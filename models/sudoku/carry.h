@@ -24,6 +24,7 @@
 #include "models/sudoku/equilibrium.h"
 #include "models/sudoku/generator.h"
 #include "models/sudoku/network.h"
+#include "models/sudoku/slices.h"
 
 namespace stillpoint::sudoku {
 
@@ -33,7 +34,8 @@ const char* name(Regime regime);
 struct CarryOptions {
   GeneratorOptions puzzles = {.minimal_share = 0.5};
   int64_t boards = 32;  // in the pool
-  int64_t slice = 4;    // refined together: sets memory, and the order in which gradients add up
+  int64_t slice = 4;    // refined together, on one thread of the CPU: sets memory, and the order in
+                        // which gradients add up
   int window = 16;      // refinements a step
   int segments = 4;     // windows after which a board leaves
   double leave = 0.3;   // probability of leaving after a window that ends solved
@@ -43,10 +45,11 @@ struct CarryOptions {
 
 // The defaults of a regime.
 CarryOptions carry_options(Regime regime);
-// Boards to refine together. On the CPU 4: more take memory and no less time
-// (docs/benchmarks.md). On CUDA 256, a block each. For GraphLearner 8 on both: its draws, and the
-// baselines that they are compared with, are a slice's.
-int64_t default_slice(Model model, Device device);
+// Boards to refine together. On the CPU 1: more take memory and no less time (docs/benchmarks.md);
+// 4 on the way to fixed points, where noise is for every other board of a slice. On CUDA 256, a
+// block each. For GraphLearner 8 on both: its draws, and the baselines that they are compared with,
+// are a slice's.
+int64_t default_slice(Model model, Regime regime, Device device);
 Regime regime_of(const CarryOptions& options);
 
 // What one window gave.
@@ -65,7 +68,7 @@ class CarryPool {
 
   // One window for every board, on the device of `net`: adds the gradient of the mean loss to its
   // parameters, carries the states on and replaces the boards that leave.
-  // `after_slice` is called whenever the gradient of one more slice is added.
+  // `after_slice` is called whenever the gradient of one more slice is added, in their order.
   CarryReport step(const Network& net, const std::function<void()>& after_slice = {});
 
   // Of the steps to come; wanted with fixed points.
@@ -88,8 +91,8 @@ class CarryPool {
  private:
   void draw(const std::vector<int64_t>& slots);
   Tensor window_start(const Network& net, int64_t begin, int64_t size) const;
-  void window(const Network& net, int64_t begin, int64_t size, CarryReport& report,
-              std::span<char> solved);
+  AfterSlice window(const Network& net, int64_t begin, int64_t size, CarryReport& report,
+                    std::span<char> solved);
 
   CarryOptions options_;
   State state_;

@@ -36,6 +36,19 @@ TEST(Autograd, AddsUpOverUsesAndCalls) {
   EXPECT_THAT(x.grad().to_vector<double>(), ElementsAre(3, 3));
 }
 
+TEST(Autograd, GradientsOfLeavesAreAddedWhenAsked) {
+  const Tensor x = leaf({1, 2}), y = leaf({3, 4});
+  const LeafGradients first = leaf_gradients(ops::sum(ops::add(ops::mul(x, x), x)));
+  const LeafGradients second = leaf_gradients(ops::sum(ops::mul(x, y)));
+  EXPECT_FALSE(x.grad());
+  EXPECT_EQ(first.size(), 1U);  // y has no part in it
+  EXPECT_EQ(second.size(), 2U);
+  add_gradients(second);
+  add_gradients(first);
+  EXPECT_THAT(x.grad().to_vector<double>(), ElementsAre(3 + 2 + 1, 4 + 4 + 1));
+  EXPECT_THAT(y.grad().to_vector<double>(), ElementsAre(1, 2));
+}
+
 TEST(Autograd, DiamondVisitsEveryNodeOnce) {
   const Tensor x = leaf({3});
   Tensor y = x;

@@ -19,7 +19,7 @@ TEST(GraphLearnerRecipe, LearnsTheRulesGraphOf4x4) {
   CarryOptions carry = carry_options(Regime::unroll);
   carry.puzzles = {.geometry = {2}};  // minimal ones
   carry.boards = 16;
-  carry.slice = default_slice(Model::learned_graph, Device::cpu);
+  carry.slice = default_slice(Model::learned_graph, Regime::unroll, Device::cpu);
   carry.window = 6;
   Trainer trainer({.net = {.model = Model::learned_graph, .geometry = {2}, .channels = 32},
                    .carry = carry,
