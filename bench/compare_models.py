@@ -44,7 +44,7 @@ def table(times, ours):
               'best eager form, a few boards at a time': lambda f: '/' in f and ':' not in f,
               'best compiled form': lambda f: f.startswith('compile:')}
     for group, belongs in groups.items():
-        forms = [f for f in times if f != ours and belongs(f)]
+        forms = [f for f in times if f not in (ours, AS_IT_COMES) and belongs(f)]
         if not forms:
             continue
         best = min(forms, key=lambda form: statistics.median(times[form]))
@@ -57,7 +57,8 @@ def time_task(program, name, boards, threads, rounds):
         problem = task.problem(folder, boards)
         ours = Contender([program], problem, environment(threads))
         peer = Contender(PEER, problem, environment(threads))
-        untuned = Contender(PEER, problem, environment(threads, {})) if PLAIN in peer.forms else None
+        plain = PLAIN in peer.forms and device() == 'cpu'
+        untuned = Contender(PEER, problem, environment(threads, {})) if plain else None
         where = 'a GPU' if device() == 'cuda' else f'{threads} thread(s)'
         print(f'\n{name}: {boards} boards, {task.channels} channels, {task.steps} steps, {where}')
         verify(ours, peer, folder)

@@ -65,7 +65,7 @@ void accumulate(Tensor& sum, const Tensor& g) { sum = sum.defined() ? ops::add(s
 // Sends the cotangents down the tape. With targets: returns their gradients. Without: finds those
 // of the leaves. Stays on the part of the tape that begins with the node `first_id`.
 std::vector<Tensor> sweep(std::span<const Tensor> roots, std::span<const Tensor> cotangents,
-                          const std::vector<Tensor>* targets, LeafGradients* leaves,
+                          const std::vector<Tensor>* targets, std::vector<LeafGradient>* leaves,
                           BackwardOptions options, uint64_t first_id = 0) {
   std::map<Point, size_t> target_index;
   std::vector<Tensor> result(targets ? targets->size() : 0);
@@ -91,8 +91,8 @@ std::vector<Tensor> sweep(std::span<const Tensor> roots, std::span<const Tensor>
       accumulate(slots[static_cast<size_t>(AutogradAccess::impl(t)->node_output)], g);
     } else if (leaves && t.requires_grad()) {
       const auto [leaf, fresh] = leaf_index.try_emplace(point_of(t), leaves->size());
-      if (fresh) leaves->emplace_back(t, Tensor());
-      accumulate((*leaves)[leaf->second].second, g);
+      if (fresh) leaves->push_back({t, {}});
+      accumulate((*leaves)[leaf->second].gradient, g);
     }
   };
 
@@ -140,23 +140,23 @@ void check_cotangent(const Tensor& output, const Tensor& cotangent) {
 
 }  // namespace
 
-LeafGradients leaf_gradients(const Tensor& loss, BackwardOptions options) {
+std::vector<LeafGradient> leaf_gradients(const Tensor& loss, BackwardOptions options) {
   check<ShapeError>(loss.numel() == 1, "backward: wanted a loss of one element, got shape {}",
                     loss.shape());
   check<GradientError>(loss.requires_grad(),
                        "backward: the loss does not depend on anything that needs a gradient");
   const Tensor one = Tensor::full(loss.shape(), 1.0, loss.options());
-  LeafGradients found;
+  std::vector<LeafGradient> found;
   sweep({&loss, 1}, {&one, 1}, nullptr, &found, options);
   return found;
 }
 
-void add_gradients(const LeafGradients& gradients) {
+void add_gradients(std::span<const LeafGradient> gradients) {
   for (const auto& [leaf, g] : gradients) accumulate(AutogradAccess::impl(leaf)->gradient, g);
 }
 
 void backward(const Tensor& loss, BackwardOptions options) {
-  const LeafGradients gradients = leaf_gradients(loss, options);
+  const std::vector<LeafGradient> gradients = leaf_gradients(loss, options);
   std::optional<NoGrad> quiet;
   if (!options.create_graph) quiet.emplace();
   add_gradients(gradients);

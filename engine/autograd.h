@@ -17,7 +17,6 @@
 #include <functional>
 #include <initializer_list>
 #include <span>
-#include <utility>
 #include <vector>
 
 #include "engine/tensor.h"
@@ -88,12 +87,14 @@ struct BackwardOptions {
 // Adds d loss / d leaf to grad() of every leaf that requires a gradient. `loss` has one element.
 void backward(const Tensor& loss, BackwardOptions options = {});
 
-// The same in two halves: grad() of the leaves stays as it is until the gradients are added to it.
-// For parts of a loss that go through their backwards side by side, each on a thread of its own,
-// and add up in one order.
-using LeafGradients = std::vector<std::pair<Tensor, Tensor>>;  // leaf and gradient
-LeafGradients leaf_gradients(const Tensor& loss, BackwardOptions options = {});
-void add_gradients(const LeafGradients& gradients);
+// The same in two halves: grad() of the leaves stays as it is until the gradients are added to it,
+// which is recorded as other ops are. For parts of a loss that go through their backwards side by
+// side, each on a thread of its own, and add up in one order.
+struct LeafGradient {
+  Tensor leaf, gradient;
+};
+std::vector<LeafGradient> leaf_gradients(const Tensor& loss, BackwardOptions options = {});
+void add_gradients(std::span<const LeafGradient> gradients);
 
 // sum_k cotangents[k]^T d outputs[k] / d inputs: one gradient per input, zeros where an input has
 // no influence. Leaves' grad() stay untouched, and only the part of the tape between is visited.

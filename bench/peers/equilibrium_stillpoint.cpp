@@ -90,7 +90,7 @@ class Contender {
  private:
   sudoku::EquilibriumReport fixed_points() {
     sudoku::EquilibriumReport report;
-    for_slices([&](const sudoku::Lesson& lesson, double share) {
+    for_slices(sudoku::Regime::equilibrium, [&](const sudoku::Lesson& lesson, double share) {
       const sudoku::FixedPointLesson fixed =
           sudoku::learn_fixed_points(*net_, lesson, options_, random_);
       const Tensor loss = ops::affine(fixed.learned.loss, share);
@@ -101,14 +101,14 @@ class Contender {
     return report;
   }
   void unroll() {
-    for_slices([&](const sudoku::Lesson& lesson, double share) {
+    for_slices(sudoku::Regime::unroll, [&](const sudoku::Lesson& lesson, double share) {
       backward(ops::affine(net_->learn(lesson, random_).loss, share));
     });
   }
-  void for_slices(auto&& body) {
+  void for_slices(sudoku::Regime regime, auto&& body) {
     loss_ = 0;
-    const auto slice = static_cast<size_t>(
-        sudoku::default_slice(net_->options.model, sudoku::Regime::equilibrium, Device::cpu));
+    const auto slice =
+        static_cast<size_t>(sudoku::default_slice(net_->options.model, regime, Device::cpu));
     for (size_t begin = 0; begin < givens_.size(); begin += slice) {
       const size_t size = std::min(slice, givens_.size() - begin);
       const std::span<const Board> solutions = std::span(solutions_).subspan(begin, size);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "bench/support/ceiling.h"
+#include "kernels/common/parallel.h"
 
 namespace stillpoint::bench {
 namespace {
@@ -59,7 +60,10 @@ Floor measure_floor(const Task& task) {
     f.bytes = 4 * boards * (2 * b.input + 3 * b.state);
     held = b.input + b.state;
   }
-  const auto together = static_cast<double>(std::min(task.slice(), task.boards));
+  // A slice is a thread's in training, all threads' in inference.
+  const int64_t slices = task.train ? (task.boards + task.slice() - 1) / task.slice() : 1;
+  const auto together = static_cast<double>(std::min(task.slice(), task.boards) *
+                                            std::min<int64_t>(slices, kernels::num_threads()));
   f.stream_rate = stream_rate(static_cast<int64_t>(4 * held * together));
   f.multiply_add_rate = multiply_add_rate();
   if (refine) {

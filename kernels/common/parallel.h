@@ -12,17 +12,17 @@ namespace stillpoint::kernels {
 int num_threads();
 void set_num_threads(int n);
 
-// Which of the threads of the innermost parallel_for the caller is: from 0, below num_threads(). To
-// pick a piece of scratch memory with; results must not depend on it.
+// Which of the threads of the innermost parallel_for the caller is: from 0, below num_threads()
+// where that was called. To pick a piece of scratch memory with; results must not depend on it.
 int worker_index();
 
 namespace detail {
 void parallel_chunks(int64_t chunks, void (*body)(void* context, int64_t chunk), void* context);
 }
 
-// Calls body(begin, end) for the chunks [0, grain), [grain, 2 grain), ... of [0, n). Chunks run in
-// any order and on any thread; a chunk never knows which. A single chunk runs on the caller's
-// thread without waking the others.
+// Calls body(begin, end) for the chunks [0, grain), [grain, 2 grain), ... of [0, n). Chunks begin
+// in their order and end in any, on any thread; a chunk never knows which. A single chunk runs on
+// the caller's thread without waking the others.
 template <class Body>
 void parallel_for(int64_t n, int64_t grain, Body&& body) {
   if (n <= 0) return;

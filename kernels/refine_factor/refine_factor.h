@@ -121,7 +121,7 @@ struct RefineFactorBackwardArgs {
   const int32_t* clues;
   RefineFactorParameters<const T*> parameters;
   const T *states, *u, *r;  // from the forward, and so
-  const T* messages;        // CPU alone
+  const T* messages;        // on the CPU; elsewhere null
   const T* g;               // [steps, boards, nodes, C], of the states
   T* dh;                    // [boards, nodes, C]
   T* dparameters;           // [parameter_count], split as split_parameters says; or null

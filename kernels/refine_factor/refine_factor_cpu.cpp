@@ -131,6 +131,9 @@ HWY_EXPORT(backward_bf16);
 int64_t boards_a_chunk(const RefineFactorSizes& z) {
   return (z.boards + kRefineFactorChunks - 1) / kRefineFactorChunks;
 }
+int64_t chunks(const RefineFactorSizes& z) {
+  return z.boards == 0 ? 0 : (z.boards - 1) / boards_a_chunk(z) + 1;
+}
 
 int64_t scratch_size(const RefineFactorSizes& z, Direction direction) {
   Pieces counted(nullptr);
@@ -165,7 +168,7 @@ int64_t refine_factor_workspace(const RefineFactorSizes& z) {
 }
 
 int64_t refine_factor_backward_workspace(const RefineFactorSizes& z) {
-  return workspace_size(z, Direction::backward) + kRefineFactorChunks * parameter_count(z);
+  return workspace_size(z, Direction::backward) + chunks(z) * parameter_count(z);
 }
 
 void refine_factor(const RefineFactorArgs<float>& args) {
@@ -195,7 +198,7 @@ void refine_factor_backward(const RefineFactorBackwardArgs<float>& args) {
   Pieces pieces(args.workspace);
   const auto for_groups = [&](const auto& body) {
     float* partial = args.workspace + pieces.size();
-    float* scratch = partial + kRefineFactorChunks * count;
+    float* scratch = partial + chunks(z) * count;
     for_boards(z, Direction::backward, boards, scratch,
                [&](int64_t first, int64_t last, const Scratch& mine) {
                  RefineFactorParameters<float*> d{};

@@ -100,7 +100,7 @@ inline Scratch make_scratch(Pieces& pieces, const RefineFactorSizes& z, Directio
   return x;
 }
 
-// The same with m, s and p where the caller keeps those of a step and board, at of all, if it does.
+// The same with m, s and p in the piece `at` of what the caller keeps, if it keeps any.
 inline Scratch with_messages(Scratch x, float* kept, int64_t at, const RefineFactorSizes& z) {
   if (kept == nullptr) return x;
   x.m = kept + at * message_count(z);

@@ -173,10 +173,11 @@ AfterSlice CarryPool::window(const Network& net, int64_t begin, int64_t size, Ca
                 kDrawStreams + static_cast<uint64_t>(state_.puzzles[static_cast<size_t>(begin)]));
   FixedPointLesson fixed;
   if (options_.equilibrium) fixed = learn_fixed_points(net, lesson, *options_.equilibrium, random);
-  const Learned learned = options_.equilibrium ? fixed.learned : net.learn(lesson, random);
+  const Learned learned =
+      options_.equilibrium ? std::exchange(fixed.learned, {}) : net.learn(lesson, random);
   const auto boards = static_cast<double>(options_.boards);
   const double share = static_cast<double>(size) / boards;
-  const LeafGradients gradients = leaf_gradients(ops::affine(learned.loss, share));
+  const std::vector<LeafGradient> gradients = leaf_gradients(ops::affine(learned.loss, share));
   const Shape& shape = learned.h.shape();
   state_.states.alias(shape, begin * shape[1] * shape[2]).assign(learned.h);
   const auto answers = read_answers(learned.logits, lesson.givens);

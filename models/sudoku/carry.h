@@ -34,8 +34,8 @@ const char* name(Regime regime);
 struct CarryOptions {
   GeneratorOptions puzzles = {.minimal_share = 0.5};
   int64_t boards = 32;  // in the pool
-  int64_t slice = 4;    // refined together, on one thread of the CPU: sets memory, and the order in
-                        // which gradients add up
+  int64_t slice = 4;    // refined together: sets memory, and the order in which gradients add up;
+                        // default_slice() says which is fast
   int window = 16;      // refinements a step
   int segments = 4;     // windows after which a board leaves
   double leave = 0.3;   // probability of leaving after a window that ends solved
@@ -68,7 +68,8 @@ class CarryPool {
 
   // One window for every board, on the device of `net`: adds the gradient of the mean loss to its
   // parameters, carries the states on and replaces the boards that leave.
-  // `after_slice` is called whenever the gradient of one more slice is added, in their order.
+  // `after_slice` is called whenever the gradient of one more slice is added, in their order. After
+  // an exception the pool is good for nothing more: some boards were carried on.
   CarryReport step(const Network& net, const std::function<void()>& after_slice = {});
 
   // Of the steps to come; wanted with fixed points.

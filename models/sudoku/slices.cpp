@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <exception>
-#include <map>
 #include <mutex>
 #include <utility>
+#include <vector>
 
 #include "kernels/common/parallel.h"
 
@@ -14,12 +14,14 @@ namespace {
 // Calls functions in the order of their indices, as soon as all before were handed in.
 class InOrder {
  public:
+  explicit InOrder(int64_t count) : waiting_(static_cast<size_t>(count)) {}
+
   void hand_in(int64_t index, AfterSlice after) {
     const std::lock_guard lock(mutex_);
-    waiting_.emplace(index, std::move(after));
-    for (auto next = waiting_.find(next_); next != waiting_.end(); next = waiting_.find(++next_)) {
-      if (!thrown_) call(next->second);
-      waiting_.erase(next);
+    waiting_[static_cast<size_t>(index)] = std::move(after);
+    for (; next_ < waiting_.size() && waiting_[next_]; ++next_) {
+      if (!thrown_) call(waiting_[next_]);
+      waiting_[next_] = nullptr;
     }
   }
   bool failed() {
@@ -40,8 +42,8 @@ class InOrder {
   }
 
   std::mutex mutex_;
-  std::map<int64_t, AfterSlice> waiting_;
-  int64_t next_ = 0;
+  std::vector<AfterSlice> waiting_;
+  size_t next_ = 0;
   std::exception_ptr thrown_;
 };
 
@@ -50,7 +52,7 @@ class InOrder {
 void for_slices(int64_t boards, int64_t slice, Device device,
                 const std::function<AfterSlice(int64_t begin, int64_t size)>& learn) {
   const int64_t slices = (boards + slice - 1) / slice;
-  InOrder order;
+  InOrder order(slices);
   // An exception may not leave a thread: it takes its turn.
   const auto one = [&](int64_t index) {
     if (order.failed()) return;
@@ -63,7 +65,7 @@ void for_slices(int64_t boards, int64_t slice, Device device,
     }
     order.hand_in(index, std::move(after));
   };
-  if (device == Device::cpu) {
+  if (device == Device::cpu && slices >= std::min<int64_t>(kernels::num_threads(), slice)) {
     kernels::parallel_for(slices, 1, [&](int64_t index, int64_t) { one(index); });
   } else {
     for (int64_t index = 0; index < slices; ++index) one(index);

@@ -38,8 +38,8 @@ TEST(Autograd, AddsUpOverUsesAndCalls) {
 
 TEST(Autograd, GradientsOfLeavesAreAddedWhenAsked) {
   const Tensor x = leaf({1, 2}), y = leaf({3, 4});
-  const LeafGradients first = leaf_gradients(ops::sum(ops::add(ops::mul(x, x), x)));
-  const LeafGradients second = leaf_gradients(ops::sum(ops::mul(x, y)));
+  const std::vector<LeafGradient> first = leaf_gradients(ops::sum(ops::add(ops::mul(x, x), x)));
+  const std::vector<LeafGradient> second = leaf_gradients(ops::sum(ops::mul(x, y)));
   EXPECT_FALSE(x.grad());
   EXPECT_EQ(first.size(), 1U);  // y has no part in it
   EXPECT_EQ(second.size(), 2U);

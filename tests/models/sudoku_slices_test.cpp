@@ -3,7 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <stdexcept>
+#include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "kernels/common/parallel.h"
@@ -17,7 +21,7 @@ class OnThreads : public testing::TestWithParam<int> {
   OnThreads() { kernels::set_num_threads(GetParam()); }
   ~OnThreads() override { kernels::set_num_threads(0); }
 };
-INSTANTIATE_TEST_SUITE_P(Slices, OnThreads, testing::Values(1, 2, 5));
+INSTANTIATE_TEST_SUITE_P(Counted, OnThreads, testing::Values(1, 2, 5));
 
 using Slices = std::vector<std::pair<int64_t, int64_t>>;
 
@@ -58,6 +62,53 @@ TEST_P(OnThreads, NothingIsCalledBehindTheFirstException) {
       EXPECT_EQ(learned, 8);
     }
   }
+}
+
+// The first slice is learned last, and still comes first.
+TEST(Slices, GoSideBySide) {
+  kernels::set_num_threads(2);
+  std::atomic<int> learned{0};
+  std::vector<int64_t> called;
+  for_slices(4, 1, Device::cpu, [&](int64_t begin, int64_t) {
+    EXPECT_EQ(kernels::num_threads(), 1);
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (begin == 0 && learned < 3 && std::chrono::steady_clock::now() < end)
+      std::this_thread::yield();
+    if (begin == 0) {
+      EXPECT_EQ(learned, 3);
+    }
+    ++learned;
+    return [&called, begin] { called.push_back(begin); };
+  });
+  EXPECT_EQ(called, (std::vector<int64_t>{0, 1, 2, 3}));
+  EXPECT_EQ(kernels::num_threads(), 2);
+
+  // Two slices of four boards would leave a third thread without work: they take turns.
+  kernels::set_num_threads(3);
+  for_slices(8, 4, Device::cpu, [](int64_t, int64_t) -> AfterSlice {
+    EXPECT_EQ(kernels::num_threads(), 3);
+    return [] {};
+  });
+  kernels::set_num_threads(0);
+}
+
+TEST(CarryPoolOfSlices, SaysWhenAGradientWasAdded) {
+  std::vector<std::vector<float>> wanted;
+  for (const int threads : {1, 3}) {
+    kernels::set_num_threads(threads);
+    Philox random(1);
+    const auto net = make_network({.geometry = {2}, .channels = 8}, random);
+    CarryPool pool({.puzzles = {.geometry = {2}}, .boards = 7, .slice = 2});
+    const Tensor weight = net->parameters().at("update.weight");
+    std::vector<std::vector<float>> sums;
+    pool.step(*net, [&] { sums.push_back(weight.grad().to_vector<float>()); });
+    ASSERT_EQ(sums.size(), 4U);
+    for (size_t k = 1; k < sums.size(); ++k) EXPECT_NE(sums[k], sums[k - 1]);
+    EXPECT_EQ(sums.back(), weight.grad().to_vector<float>());
+    if (threads == 1) wanted = sums;
+    EXPECT_EQ(sums, wanted);
+  }
+  kernels::set_num_threads(0);
 }
 
 // Gradients and states of two steps of every network in every regime that it has.
