@@ -40,10 +40,10 @@ void parallel_chunks(int64_t chunks, void (*body)(void*, int64_t), void* context
     for (int64_t chunk = 0; chunk < chunks; ++chunk) body(context, chunk);
     return;
   }
+  // Chunks begin in their order: who waits for the first is not kept waiting.
 #pragma omp parallel num_threads(threads)
   {
     const Worker one_of_many(omp_get_thread_num());
-// In their order: who waits for the first of them is not kept waiting.
 #pragma omp for schedule(monotonic : dynamic, 1)
     for (int64_t chunk = 0; chunk < chunks; ++chunk) body(context, chunk);
   }
